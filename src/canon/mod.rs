@@ -11,6 +11,7 @@
 //!    `patches`, `resize`.
 //!    Each may uncover work for the others: a folded constant makes a shape known, a known shape a reshape
 //!    idle or a branch certain.
+//!    Then also `unroll`, for loops that have not become recurrent layers.
 //! 3. once: the checks for training mode, for NaN and for infinities, now that weights are not hidden
 //!    behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
@@ -201,6 +202,8 @@ const TIDY: &[Pass] = &[
     Pass { name: "resize", run: Rewrite(resize::run) },
 ];
 
+const UNROLLED: &[Pass] = &[Pass { name: "unroll", run: Rewrite(loops::unroll) }];
+
 const LAYERS: &[Pass] = &[
     Pass { name: "untie", run: Rewrite(untie::run) },
     Pass { name: "leading", run: Rewrite(leading::run) },
@@ -250,6 +253,9 @@ fn simplify(model: &mut Model, options: &CanonOptions) -> Result<bool> {
     settle(model)?;
     let budget = &mut fold::Budget::of(&model.graph);
     repeat(&[TIDY], model, options, budget)?;
+    if model.graph.nodes().any(|(_, node)| node.is("Loop") || node.is("Scan")) {
+        repeat(&[TIDY, UNROLLED], model, options, budget)?;
+    }
     check::inference_mode(&model.graph, false)?;
     check::finite(&model.graph)?;
     had_ties |= untie::are_tied(&model.graph);

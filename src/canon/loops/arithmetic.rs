@@ -18,7 +18,8 @@ impl Body<'_> {
             "Gemm" => self.gemm(node),
             "Add" | "Sum" if node.inputs.len() == 2 => self.sum(node),
             "Sub" => self.difference(node),
-            "Mul" => self.product(node),
+            "Mul" => self.kept(node).or_else(|| self.product(node)),
+            "Where" => self.chosen(node),
             "Div" => {
                 let term = self.input(node, 0)?.clone();
                 let divisors = self.row(node, 1, term.columns())?;
@@ -96,17 +97,32 @@ impl Body<'_> {
         self.added(&product, &addend)
     }
 
-    /// A term, or a constant row beside the other operand of two.
-    fn operand(&self, node: &Node, slot: usize) -> Option<Shared> {
+    /// A term, or a constant row of as many columns as another operand.
+    fn operand(&self, node: &Node, slot: usize, beside: usize) -> Option<Shared> {
         if let Some(term) = self.input(node, slot) {
             return Some(term.clone());
         }
-        let row = self.row(node, slot, self.input(node, 1 - slot)?.columns())?;
+        let row = self.row(node, slot, self.input(node, beside)?.columns())?;
         Some(Rc::new(Term::Affine(Affine::constant(row))))
     }
 
+    /// A term times a mask of steps.
+    fn kept(&self, node: &Node) -> Option<Shared> {
+        let flagged = |slot: usize| self.flag(node, slot).zip(self.input(node, 1 - slot));
+        let (counts, term) = flagged(0).or_else(|| flagged(1))?;
+        Some(Rc::new(Term::Kept(counts, term.clone())))
+    }
+
+    /// One of two terms, as a mask of steps says.
+    fn chosen(&self, node: &Node) -> Option<Shared> {
+        let counts = self.flag(node, 0)?;
+        let (one, other) = (self.operand(node, 1, 2)?, self.operand(node, 2, 1)?);
+        let (new, old) = if counts { (one, other) } else { (other, one) };
+        (new.columns() == old.columns()).then(|| Rc::new(Term::Chosen(new, old)))
+    }
+
     fn sum(&mut self, node: &Node) -> Option<Shared> {
-        let (a, b) = (self.operand(node, 0)?, self.operand(node, 1)?);
+        let (a, b) = (self.operand(node, 0, 1)?, self.operand(node, 1, 0)?);
         self.added(&a, &b)
     }
 
@@ -116,6 +132,10 @@ impl Body<'_> {
         }
         match (a.as_ref(), b.as_ref()) {
             (Term::Affine(x), Term::Affine(y)) => self.affine(x.plus(y)),
+            (Term::Kept(true, new), Term::Kept(false, old))
+            | (Term::Kept(false, old), Term::Kept(true, new)) => {
+                Some(Rc::new(Term::Chosen(new.clone(), old.clone())))
+            }
             _ => Some(Rc::new(Term::Sum(a.clone(), b.clone()))),
         }
     }

@@ -3,20 +3,34 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use ndarray::Array1;
+
 use crate::error::Result;
 use crate::ir::{DataType, Dim, Graph, Node, NodeId, Tensor, ValueId, ValueKind};
 use crate::ops::{self, NodeView, normal_axis};
 
-use super::super::types;
+use super::super::{types, zeros};
 use super::constants;
 use super::count::{Scalar, Scalars};
-use super::terms::{Shared, Source, Term, select};
+use super::terms::{Affine, Shared, Source, Term, select};
 
 /// A body with more nodes is no cell of a recurrent layer.
 const MOST_NODES: usize = 512;
 
+/// Most captured matrices of which it is asked whether they are zero.
+const MOST_MATRICES: usize = 16;
+
 /// Most numbers in all terms together, per number of the weights.
 const MOST_COPIES: usize = 32;
+
+/// Which steps of which samples count.
+#[derive(Default)]
+pub(super) struct Mask {
+    /// The mask of all steps, with one column, and the axis of the steps.
+    pub(super) all: Option<(ValueId, usize)>,
+    /// The values of the body that are that of the step, or its opposite.
+    pub(super) flags: HashMap<ValueId, bool>,
+}
 
 /// What the values of a body are.
 pub(super) struct Body<'a> {
@@ -27,6 +41,8 @@ pub(super) struct Body<'a> {
     pub(super) constants: HashMap<ValueId, Tensor>,
     /// The sequence and the axis of its steps.
     sequence: Option<(ValueId, usize)>,
+    /// Which steps count.
+    pub(super) mask: Mask,
     /// Numbers that further terms may hold.
     pub(super) room: usize,
 }
@@ -38,7 +54,9 @@ impl<'a> Body<'a> {
             body.values().filter_map(|(id, _)| Some((id, constant(outer, body, id)?))).collect();
         let weights: usize = constants.values().map(Tensor::len).sum();
         let room = weights.saturating_mul(MOST_COPIES);
-        Body { outer, body, scalars, terms: HashMap::new(), constants, sequence: None, room }
+        let terms = zeros(outer, body).collect();
+        let mask = Mask::default();
+        Body { outer, body, scalars, terms, constants, sequence: None, mask, room }
     }
 
     /// Gives an input of the body a meaning.
@@ -69,7 +87,7 @@ impl<'a> Body<'a> {
         }
         for id in self.body.topological_order()? {
             let node = self.body.node(id);
-            if node.domain.is_empty() {
+            if node.domain.is_empty() && !self.follow_mask(id) {
                 let results = self.results(id).unwrap_or_default();
                 self.terms.extend(named(node, results));
             }
@@ -114,6 +132,16 @@ impl<'a> Body<'a> {
         Some(vec![term])
     }
 
+    /// The graph around the body.
+    pub(super) fn outer(&self) -> &'a Graph {
+        self.outer
+    }
+
+    /// The body.
+    pub(super) fn graph(&self) -> &'a Graph {
+        self.body
+    }
+
     /// The operand of a node, if it is a term.
     pub(super) fn input(&self, node: &Node, slot: usize) -> Option<&Shared> {
         self.terms.get(&node.input(slot)?)
@@ -129,15 +157,20 @@ impl<'a> Body<'a> {
         })
     }
 
-    /// An entry of a captured sequence, picked by the number of the step.
-    fn step(&mut self, node: &Node) -> Option<Shared> {
+    /// A captured sequence, and the axis along which a node picks the entry of the step.
+    pub(super) fn picked_by_step(&self, node: &Node) -> Option<(ValueId, usize)> {
         let (data, index) = (node.input(0)?, node.input(1)?);
         let ValueKind::Captured(sequence) = self.body.value(data).kind else { return None };
         let is_scalar = types::shape(self.body, index).is_some_and(|shape| shape.is_empty());
         if !is_scalar || self.scalars.get(&index) != Some(&Scalar::Counted(0)) {
             return None;
         }
-        let axis = normal_axis(node.int("axis", 0), 3)?;
+        Some((sequence, normal_axis(node.int("axis", 0), 3)?))
+    }
+
+    /// An entry of a captured sequence, picked by the number of the step.
+    fn step(&mut self, node: &Node) -> Option<Shared> {
+        let (sequence, axis) = self.picked_by_step(node)?;
         let columns = self.columns_of(sequence, axis)?;
         Some(Rc::new(Term::Whole(Source::Input, columns)))
     }
@@ -190,6 +223,21 @@ impl<'a> Body<'a> {
             (0..node.inputs.len()).map(|slot| self.input(node, slot).cloned()).collect();
         Some(Rc::new(Term::Joined(parts?)))
     }
+}
+
+/// Captured matrices of zeros.
+fn zeros(outer: &Graph, body: &Graph) -> impl Iterator<Item = (ValueId, Shared)> {
+    let matrices = body.values().filter_map(move |(id, value)| {
+        let ValueKind::Captured(from) = value.kind else { return None };
+        let ty = outer.type_of(from).filter(|ty| ty.dtype == DataType::F32)?;
+        let &[_, Dim::Known(columns)] = ty.shape?.as_slice() else { return None };
+        outer.producer(from).map(|_| (id, from, columns))
+    });
+    let is_zero = move |from: ValueId| zeros::is_zero(outer, from);
+    let all = matrices.take(MOST_MATRICES).filter(move |(_, from, _)| is_zero(*from));
+    all.map(|(id, _, columns)| {
+        (id, Rc::new(Term::Affine(Affine::constant(Array1::zeros(columns)))))
+    })
 }
 
 /// The results of a node by its outputs.

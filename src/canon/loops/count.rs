@@ -127,6 +127,21 @@ pub(super) struct Limits {
 }
 
 impl Limits {
+    /// The number of steps, if it is the same for all inputs of the model.
+    pub(super) fn steps(&self) -> Option<i64> {
+        let ends: Option<Vec<i64>> = self.ends()?.iter().map(Size::value).collect();
+        let steps = ends?.into_iter().min()?;
+        self.fit(&Size::number(steps)).then_some(steps)
+    }
+
+    /// The numbers of steps after which the loop ends, as far as it counts them.
+    fn ends(&self) -> Option<Vec<Size>> {
+        // The condition of one step decides on the next one.
+        let counted = self.after.iter().filter(|bound| bound.is_counted);
+        let ends = counted.map(|bound| bound.size.plus(&Size::number(1)));
+        self.most.clone().map(Some).into_iter().chain(ends).collect()
+    }
+
     /// Whether the loop runs once per entry of a sequence of this length.
     pub(super) fn fit(&self, length: &Size) -> bool {
         let positive = |size: &Size| at_least(size, &Size::number(1));
@@ -135,13 +150,9 @@ impl Limits {
         if is_unusual || !self.before.iter().all(|bound| !bound.is_counted && begins(bound)) {
             return false;
         }
-        let (counted, fixed): (Vec<&Bound>, Vec<&Bound>) =
-            self.after.iter().partition(|bound| bound.is_counted);
-        // The condition of one step decides on the next one.
-        let ends = counted.iter().map(|bound| bound.size.plus(&Size::number(1)));
-        let ends: Option<Vec<Size>> = self.most.clone().map(Some).into_iter().chain(ends).collect();
-        let Some(ends) = ends else { return false };
-        fixed.iter().all(|bound| positive(&bound.size))
+        let Some(ends) = self.ends() else { return false };
+        let mut fixed = self.after.iter().filter(|bound| !bound.is_counted);
+        fixed.all(|bound| positive(&bound.size))
             && ends.iter().all(|end| at_least(end, length))
             && ends.contains(length)
     }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{Array, Array2, Axis, Dimension, concatenate};
+use ndarray::{Array, Array2, Axis, Dimension, arr0, concatenate};
 
 use crate::ir::{Attribute, Graph, Node, NodeId, Tensor, ValueId, ValueKind};
 
 use super::super::rewire;
 use super::activation::Activation;
 use super::cell::{Cell, Gate};
+use super::skipped::Order;
 
 /// A loop that is a recurrent layer.
 pub(super) struct Layer {
@@ -16,14 +17,40 @@ pub(super) struct Layer {
     pub(super) cell: Cell,
     /// The sequence, and the axis of its steps.
     pub(super) sequence: (ValueId, usize),
+    /// The mask of the steps that count, if there is one, and the axis of its steps.
+    pub(super) mask: Option<(ValueId, usize)>,
+    /// Whether the sequence surely has a step.
+    pub(super) has_steps: bool,
     /// The first hidden units, and the first cell state of an LSTM.
-    pub(super) initial: Vec<ValueId>,
+    pub(super) initial: Vec<Initial>,
     /// Outputs of the loop that are the hidden units of all steps.
-    pub(super) steps: Vec<ValueId>,
+    pub(super) steps: Vec<(ValueId, Elsewhere)>,
     /// The output of the loop with the last value of each state, as far as they are read.
     pub(super) last: Vec<Option<ValueId>>,
+    /// Outputs of the loop that are the hidden units after the last step, and zeros if there is none.
+    pub(super) copies: Vec<ValueId>,
     /// Outputs of the loop that are constant.
     pub(super) constants: Vec<(ValueId, Tensor)>,
+}
+
+/// The first value of a state.
+pub(super) struct Initial {
+    pub(super) value: ValueId,
+    /// Whether it is surely zero.
+    pub(super) is_zero: bool,
+    /// Whether it surely has one row per sample of the sequence.
+    pub(super) is_whole: bool,
+}
+
+/// What the hidden units of all steps are where a mask leaves a step out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Elsewhere {
+    /// No step is left out.
+    Nowhere,
+    /// Those of the step before; first of all the initial value of the state with this number, which is zero.
+    Before(usize),
+    /// Zero.
+    Zero,
 }
 
 impl Layer {
@@ -32,42 +59,44 @@ impl Layer {
         let name = graph.node(id).name.clone();
         let weights = self.cell.weights()?;
         graph.remove_node(id);
-        let (mut input, axis) = self.sequence;
-        if axis == 1 {
-            let perm = [("perm", Attribute::Ints(vec![1, 0, 2]))];
-            input = graph.add_op("Transpose", &format!("{name}.input"), &[input], perm);
-        }
-        let mut inputs = vec![Some(input)];
+        let [first, second] = [0, 1].map(|axis| rewire::ints(graph, "axis", &[axis]));
+        let initial: Vec<ValueId> =
+            self.initial.iter().map(|own| self.whole_state(graph, &name, own)).collect();
+        let order = self.mask.map(|mask| Order::write(graph, &name, mask));
+        let mut inputs = vec![Some(self.input(graph, &name, order.as_ref()))];
         for (part, tensor) in ["weight", "recurrence", "bias"].into_iter().zip(weights) {
             inputs.push(Some(graph.add_initializer(&format!("{name}.{part}"), tensor)));
         }
-        inputs.push(None);
-        let [first, second] = [0, 1].map(|axis| rewire::ints(graph, "axis", &[axis]));
-        for state in &self.initial {
+        inputs.push(order.as_ref().map(|order| order.lengths));
+        for state in &initial {
             let operands = [*state, first];
             inputs.push(Some(graph.add_op("Unsqueeze", &format!("{name}.state"), &operands, [])));
         }
         let mut outputs = vec![Some(added(graph, &name, "steps"))];
-        for last in &self.last {
-            outputs.push(last.map(|_| added(graph, &name, "last")));
+        for (place, last) in self.last.iter().enumerate() {
+            let is_read = last.is_some() || (place == 0 && !self.copies.is_empty());
+            outputs.push(is_read.then(|| added(graph, &name, "last")));
         }
         let given = outputs.clone();
         let attributes = self.cell.attributes();
-        graph.add_node(Node {
-            name,
-            op: self.cell.op.to_owned(),
-            inputs,
-            outputs,
-            attributes,
-            ..Node::default()
-        });
-        let steps = self.steps.iter().map(|output| (0, *output, second));
-        let last = self.last.iter().enumerate();
-        let last = last.filter_map(|(place, output)| Some((place + 1, (*output)?, first)));
-        for (slot, output, axis) in steps.chain(last) {
-            if let Some(whole) = given.get(slot).copied().flatten() {
-                give(graph, "Squeeze", &[whole, axis], output);
+        let op = self.cell.op.to_owned();
+        graph.add_node(Node { name, op, inputs, outputs, attributes, ..Node::default() });
+        let given = |slot: usize| given.get(slot).copied().flatten();
+        for (output, elsewhere) in &self.steps {
+            give_steps(graph, &[given(0)?, second], *output, order.as_ref(), *elsewhere);
+        }
+        for (place, output) in self.last.iter().enumerate() {
+            let (Some(output), Some(whole)) = (*output, given(place + 1)) else { continue };
+            match self.begun(graph, order.as_ref(), self.initial.get(place)?) {
+                None => give(graph, "Squeeze", &[whole, first], output),
+                Some(begun) => {
+                    let last = graph.add_op("Squeeze", "last", &[whole, first], []);
+                    give(graph, "Where", &[begun, last, *initial.get(place)?], output);
+                }
             }
+        }
+        for output in self.copies {
+            give(graph, "Squeeze", &[given(1)?, first], output);
         }
         for (output, tensor) in self.constants {
             let constant = graph.add_initializer("count", tensor);
@@ -75,6 +104,92 @@ impl Layer {
         }
         Some(())
     }
+
+    /// The layer's input, steps first, with the steps that count in front.
+    fn input(&self, graph: &mut Graph, name: &str, order: Option<&Order>) -> ValueId {
+        let (mut input, axis) = self.sequence;
+        let name = format!("{name}.input");
+        if axis == 1 {
+            let perm = [("perm", Attribute::Ints(vec![1, 0, 2]))];
+            input = graph.add_op("Transpose", &name, &[input], perm);
+        }
+        match order {
+            Some(order) => graph.add_op("GatherND", &name, &[input, order.places], []),
+            None => input,
+        }
+    }
+
+    /// The first value of a state, with one row per sample of the sequence.
+    fn whole_state(&self, graph: &mut Graph, name: &str, initial: &Initial) -> ValueId {
+        if initial.is_whole {
+            return initial.value;
+        }
+        let (sequence, axis) = self.sequence;
+        let samples = self.extent(graph, sequence, 1 - axis);
+        let one = rewire::ints(graph, "columns", &[1]);
+        let along = [("axis", Attribute::Int(0))];
+        let shape = graph.add_op("Concat", &format!("{name}.rows"), &[samples, one], along);
+        graph.add_op("Expand", &format!("{name}.state"), &[initial.value, shape], [])
+    }
+
+    /// An extent of a value.
+    fn extent(&self, graph: &mut Graph, value: ValueId, axis: usize) -> ValueId {
+        let shape = graph.add_op("Shape", "extents", &[value], []);
+        let place = rewire::ints(graph, "axis", &[if axis == 0 { 0 } else { 1 }]);
+        graph.add_op("Gather", "extent", &[shape, place], [])
+    }
+
+    /// Whether a last state is not the initial one, where that must be computed: runtimes return zeros if there is no
+    /// step. A state that is an input of the model stays so: its channels would have to keep their order, and it comes
+    /// from the step before.
+    fn begun(
+        &self,
+        graph: &mut Graph,
+        order: Option<&Order>,
+        initial: &Initial,
+    ) -> Option<ValueId> {
+        match order {
+            _ if initial.is_zero => None,
+            Some(order) => Some(order.any),
+            None if self.has_steps || is_input(graph, initial.value) => None,
+            None => {
+                let (sequence, axis) = self.sequence;
+                let (steps, zero) =
+                    (self.extent(graph, sequence, axis), rewire::ints(graph, "zero", &[0]));
+                Some(graph.add_op("Greater", "begun", &[steps, zero], []))
+            }
+        }
+    }
+}
+
+/// Whether a value is an input of the model, perhaps with other axes.
+fn is_input(graph: &Graph, mut value: ValueId) -> bool {
+    const MOVES: [&str; 5] = ["Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
+    while let Some(node) = graph.producer(value).map(|id| graph.node(id)) {
+        match node.input(0).filter(|_| MOVES.iter().any(|op| node.is(op))) {
+            Some(input) => value = input,
+            None => return false,
+        }
+    }
+    graph.inputs.contains(&value)
+}
+
+/// Gives an output of the loop the hidden units of all steps, from those of the layer and its axis of directions.
+fn give_steps(
+    graph: &mut Graph,
+    all: &[ValueId; 2],
+    output: ValueId,
+    order: Option<&Order>,
+    elsewhere: Elsewhere,
+) {
+    let (Some(order), false) = (order, elsewhere == Elsewhere::Nowhere) else {
+        return give(graph, "Squeeze", all, output);
+    };
+    let in_front = graph.add_op("Squeeze", "in_front", all, []);
+    let held = graph.add_op("GatherND", "held", &[in_front, order.held], []);
+    let counts = if elsewhere == Elsewhere::Zero { order.mask } else { order.begun };
+    let zero = graph.add_initializer("zero", Tensor::from_f32(&arr0(0.0f32).into_dyn()));
+    give(graph, "Where", &[counts, held, zero], output);
 }
 
 fn added(graph: &mut Graph, name: &str, part: &str) -> ValueId {

@@ -1,8 +1,10 @@
 //! The parts of a `Loop` or `Scan`.
 
+use crate::error::Result;
 use crate::ir::{Attribute, DataType, Graph, Node, Size, ValueId, ValueKind};
 use crate::ops::{Sizes, constant_sizes};
 
+use super::super::types;
 use super::count::{self, Limits, Scalar, Scalars};
 
 /// A node that repeats its body.
@@ -14,7 +16,7 @@ pub(super) struct Repeated<'a> {
     /// The number of values that are carried from step to step.
     pub(super) states: usize,
     /// Operands of the node, and results of the body, before the carried values.
-    leading: [usize; 2],
+    pub(super) leading: [usize; 2],
 }
 
 impl<'a> Repeated<'a> {
@@ -107,6 +109,17 @@ impl<'a> Repeated<'a> {
         self.limits(outside, scalars).is_some_and(|limits| limits.fit(length))
     }
 
+    /// The number of steps, if it is the same for all inputs of the model.
+    pub(super) fn steps(&self, outside: &Outside<'_>) -> Option<i64> {
+        if self.node.is("Loop") {
+            let scalars = self.scalars(outside)?;
+            return self.limits(outside, &scalars)?.steps();
+        }
+        let (sequence, axis, _) = self.scanned().into_iter().next()??;
+        let steps = types::shape(outside.graph, sequence)?.get(axis)?.known()?;
+        i64::try_from(steps).ok().filter(|steps| *steps > 0)
+    }
+
     fn limits(&self, outside: &Outside<'_>, scalars: &Scalars) -> Option<Limits> {
         let most = match self.node.input(0) {
             Some(most) => Some(outside.fixed(most)?),
@@ -150,8 +163,18 @@ impl Outside<'_> {
     }
 }
 
+/// The counts and conditions of a graph.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
+pub(super) fn scalars(graph: &Graph, sizes: &[Option<Sizes>]) -> Result<Scalars> {
+    let order = graph.topological_order()?;
+    let nodes = order.into_iter().map(|id| graph.node(id));
+    Ok(count::follow(nodes, Scalars::new(), |value| fixed(graph, sizes, value)))
+}
+
 /// A single size in a graph.
-pub(super) fn fixed(graph: &Graph, sizes: &[Option<Sizes>], value: ValueId) -> Option<Size> {
+fn fixed(graph: &Graph, sizes: &[Option<Sizes>], value: ValueId) -> Option<Size> {
     let computed = sizes.get(value.index()).cloned().flatten();
     computed.or_else(|| constant_sizes(graph, value))?.single().cloned()
 }

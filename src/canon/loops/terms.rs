@@ -36,6 +36,10 @@ pub(super) enum Term {
     Complement(Shared),
     /// Columns of several terms, one after the other.
     Joined(Vec<Shared>),
+    /// A term in the samples whose step counts, or in the others; zeros elsewhere.
+    Kept(bool, Shared),
+    /// The first term in the samples whose step counts, the second one in the others.
+    Chosen(Shared, Shared),
 }
 
 /// Products of terms with constant matrices, columns × columns, and a constant row.
@@ -99,8 +103,15 @@ impl Term {
             Term::Affine(affine) => affine.bias.len(),
             Term::Activated(_, x) | Term::Complement(x) => x.columns(),
             Term::Sum(x, _) | Term::Difference(x, _) | Term::Product(x, _) => x.columns(),
+            Term::Kept(_, x) | Term::Chosen(x, _) => x.columns(),
             Term::Joined(parts) => parts.iter().map(|part| part.columns()).sum(),
         }
+    }
+
+    /// Whether a term is surely zero.
+    pub(super) fn is_zero(&self) -> bool {
+        let Term::Affine(sum) = self else { return false };
+        sum.products.is_empty() && sum.bias.iter().all(|number| *number == 0.0)
     }
 }
 
@@ -110,6 +121,25 @@ pub(super) fn is_same(a: &Shared, b: &Shared) -> bool {
         (Term::Whole(a, _), Term::Whole(b, _)) => a == b,
         _ => Rc::ptr_eq(a, b),
     }
+}
+
+/// What a step computes, if a mask chooses between that and something else.
+pub(super) fn new_part(term: &Shared) -> &Shared {
+    match term.as_ref() {
+        Term::Chosen(new, _) | Term::Kept(true, new) => new,
+        _ => term,
+    }
+}
+
+/// Whether a mask chooses between what a step computes and something else.
+pub(super) fn is_chosen(term: &Shared) -> bool {
+    matches!(term.as_ref(), Term::Chosen(..) | Term::Kept(..))
+}
+
+/// Whether a step that a mask leaves out keeps a state.
+pub(super) fn keeps_state(next: &Shared, place: usize) -> bool {
+    let Term::Chosen(_, old) = next.as_ref() else { return false };
+    matches!(old.as_ref(), Term::Whole(Source::State(own), _) if *own == place)
 }
 
 /// Columns of a term, in this order; `None` where it cannot be taken apart. Takes what it writes from `room`, the
@@ -126,6 +156,8 @@ pub(super) fn select(term: &Shared, columns: &[usize], room: &mut usize) -> Opti
         Term::Sum(x, y) => Term::Sum(of(x)?, of(y)?),
         Term::Difference(x, y) => Term::Difference(of(x)?, of(y)?),
         Term::Product(x, y) => Term::Product(of(x)?, of(y)?),
+        Term::Kept(counts, x) => Term::Kept(*counts, of(x)?),
+        Term::Chosen(x, y) => Term::Chosen(of(x)?, of(y)?),
         Term::Affine(affine) => {
             let part = affine.select(columns);
             *room = room.checked_sub(part.len())?;

@@ -1,7 +1,7 @@
 use super::count::{Limits, Scalar, follow};
 use super::*;
 use crate::ir::builder::GraphBuilder;
-use crate::ir::{Attribute, TensorType, ValueKind};
+use crate::ir::{Attribute, DataType, Graph, Size, Tensor, TensorType, ValueId, ValueKind};
 
 /// A loop that multiplies its state by a carried factor; returns the last state and the last factor.
 fn scaling(b: &mut GraphBuilder) -> [ValueId; 2] {
@@ -77,4 +77,93 @@ fn a_loop_runs_once_per_entry_if_its_limits_agree() {
     }
     assert!(!fits(Some(&seven), Vec::new(), &open));
     assert!(!fits(Some(&Size::number(0)), Vec::new(), &Size::number(0)));
+}
+
+/// A net that applies a product with a matrix of `width` rows so many times.
+fn products(steps: i64, width: usize) -> Vec<String> {
+    let mut b = GraphBuilder::new("net", 17);
+    let x = b.input("x", &format!("n,{width}"));
+    let w = b.weights("w", &[width, width]);
+    let mut body = Graph::new("body");
+    let scalar = |dtype| TensorType { dtype, shape: Some(Vec::new()) };
+    body.add_input("count", scalar(DataType::I64));
+    let goes_on = body.add_input("goes_on", scalar(DataType::Bool));
+    let state = body.add_input("state", TensorType { dtype: DataType::F32, shape: None });
+    let w = body.add_value("w", ValueKind::Captured(w), None);
+    let still = body.add_op("Identity", "still", &[goes_on], []);
+    let product = body.add_op("MatMul", "product", &[state, w], []);
+    let next = body.add_op("Tanh", "next", &[product], []);
+    body.outputs = vec![still, next, body.add_op("Neg", "each", &[next], [])];
+    let outputs = ["last", "all"].map(|name| b.graph().add_value(name, ValueKind::Detached, None));
+    let steps = b.constant("steps", Tensor::from_i64(Vec::new(), &[steps]));
+    b.graph().add_node(Node {
+        name: "loop".to_owned(),
+        op: "Loop".to_owned(),
+        inputs: vec![Some(steps), None, Some(x)],
+        outputs: outputs.map(Some).to_vec(),
+        attributes: [("body".to_owned(), Attribute::Graph(Box::new(body)))].into(),
+        ..Node::default()
+    });
+    let model = b.build(&outputs);
+    let canonical = crate::canon::canonicalise(model, &CanonOptions::default()).unwrap();
+    let order = canonical.graph.topological_order().unwrap();
+    order.into_iter().map(|id| canonical.graph.node(id).op.clone()).collect()
+}
+
+#[test]
+fn a_few_steps_with_large_weights_are_written_out() {
+    let count = |ops: &[String], op: &str| ops.iter().filter(|own| *own == op).count();
+    let written = products(3, 32);
+    assert_eq!((count(&written, "Loop"), count(&written, "Gemm")), (0, 3), "{written:?}");
+    assert_eq!((count(&written, "Unsqueeze"), count(&written, "Concat")), (3, 1));
+    for (steps, width) in [(3, 8), (65, 160)] {
+        assert_eq!(products(steps, width), ["Loop"]);
+    }
+}
+
+/// The operators of an RNN over an open number of steps, which begins with the units of another layer.
+fn continued(state: fn(&mut GraphBuilder) -> ValueId) -> Vec<String> {
+    let mut b = GraphBuilder::new("net", 17);
+    let (x, first) = (b.input("x", "t,n,4"), state(&mut b));
+    let (w, r) = (b.weights("w", &[4, 5]), b.weights("r", &[5, 5]));
+    let mut body = Graph::new("body");
+    let float = || TensorType { dtype: DataType::F32, shape: None };
+    let (hidden, input) = (body.add_input("hidden", float()), body.add_input("input", float()));
+    let [w, r] = [w, r].map(|weight| {
+        let name = b.graph().value(weight).name.clone();
+        body.add_value(&name, ValueKind::Captured(weight), None)
+    });
+    let product = body.add_op("MatMul", "product", &[input, w], []);
+    let sum = body.add_op("Gemm", "sum", &[hidden, r, product], []);
+    body.outputs = vec![body.add_op("Tanh", "next", &[sum], [])];
+    let last = b.graph().add_value("last", ValueKind::Detached, None);
+    let attributes = [
+        ("body".to_owned(), Attribute::Graph(Box::new(body))),
+        ("num_scan_inputs".to_owned(), Attribute::Int(1)),
+    ];
+    b.graph().add_node(Node {
+        name: "scan".to_owned(),
+        op: "Scan".to_owned(),
+        inputs: vec![Some(first), Some(x)],
+        outputs: vec![Some(last)],
+        attributes: attributes.into(),
+        ..Node::default()
+    });
+    let model = b.build(&[last]);
+    let canonical = crate::canon::canonicalise(model, &CanonOptions::default()).unwrap();
+    let order = canonical.graph.topological_order().unwrap();
+    order.into_iter().map(|id| canonical.graph.node(id).op.clone()).collect()
+}
+
+#[test]
+fn the_last_state_of_no_steps_is_the_first_one_if_that_is_computed() {
+    let computed = |b: &mut GraphBuilder| {
+        let (z, w, bias) = (b.input("z", "n,3"), b.weights("v", &[5, 3]), b.weights("b", &[5]));
+        b.op("Gemm", "first", &[z, w, bias], [("transB", 1.into())])
+    };
+    let has = |ops: &[String], op: &str| ops.iter().any(|own| own == op);
+    let ops = continued(computed);
+    assert!(has(&ops, "RNN") && has(&ops, "Where"), "{ops:?}");
+    let ops = continued(|b| b.input("state", "n,5"));
+    assert!(has(&ops, "RNN") && !has(&ops, "Where"), "{ops:?}");
 }
