@@ -137,6 +137,21 @@ fn layers_on_integers_compute_the_same_on_floats() {
 }
 
 #[test]
+fn recurrent_layers_that_leave_out_steps_compute_the_same() {
+    for (name, model, left) in cases::masked::all() {
+        let canonical = canonicalise(model.clone(), &CanonOptions::default()).unwrap();
+        let operators = operators(&canonical.graph);
+        assert!(operators.iter().any(|op| op == left), "{name}: {operators:?}");
+        assert!(!operators.iter().any(|op| op == "Loop"), "{name}: {operators:?}");
+        let mut nodes = canonical.graph.nodes();
+        assert!(nodes.all(|(_, node)| node.str("direction") != Some("reverse")), "{name}");
+        for batch in [1, 3, 7] {
+            assert_same(name, &model, &canonical, batch);
+        }
+    }
+}
+
+#[test]
 fn attention_computes_the_same_with_every_mask() {
     for (name, model) in cases::masks::all() {
         let canonical = canonicalise(model.clone(), &CanonOptions::default()).unwrap();

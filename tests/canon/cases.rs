@@ -10,6 +10,8 @@ mod fused;
 mod loops;
 #[path = "maps.rs"]
 mod maps;
+#[path = "masked.rs"]
+pub mod masked;
 #[path = "masks.rs"]
 pub mod masks;
 #[path = "products.rs"]
@@ -18,6 +20,8 @@ mod products;
 pub mod quantised;
 #[path = "recurrent.rs"]
 mod recurrent;
+#[path = "steps.rs"]
+mod steps;
 #[path = "windows.rs"]
 mod windows;
 

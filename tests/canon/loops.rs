@@ -1,13 +1,10 @@
 //! Recurrent layers as loops over the steps of a sequence.
 
-#[path = "steps.rs"]
-mod steps;
-
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Attribute, Graph, Node, Tensor, TensorType, ValueId, ValueKind};
 
-use self::steps::{Cell, extent, gru, lstm, over_steps, split, zeros};
 use super::Build;
+use super::steps::{Cell, extent, gru, lstm, over_steps, split, zeros};
 
 /// Name, operator set of the original, operators of the canonical form, and the graph.
 #[rustfmt::skip]

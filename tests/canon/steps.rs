@@ -35,7 +35,79 @@ pub fn zeros(b: &mut GraphBuilder, x: ValueId, units: i64) -> ValueId {
 /// last states, and the first one of all steps.
 pub fn over_steps(
     b: &mut GraphBuilder,
+    sequence: (ValueId, i64),
+    steps: ValueId,
+    values: [&[ValueId]; 2],
+    cell: Cell,
+) -> Vec<ValueId> {
+    looped(b, sequence, None, steps, values, cell)
+}
+
+/// How a loop chooses between the new values of a step and others.
+#[derive(Clone, Copy)]
+pub enum Choice {
+    /// By `Where`.
+    Where,
+    /// By a sum of products with the mask and its opposite.
+    Products,
+    /// As `Products`, with hidden units of zeros where a step is left out.
+    Zeros,
+}
+
+/// As [`over_steps`], in which steps change nothing where a mask of the same axis does not hold. The first state holds
+/// what the loop returns, the others are those of the cell.
+pub fn over_masked_steps(
+    b: &mut GraphBuilder,
+    sequence: (ValueId, i64),
+    (mask, choice): (ValueId, Choice),
+    steps: ValueId,
+    values: [&[ValueId]; 2],
+    cell: Cell,
+) -> Vec<ValueId> {
+    looped(b, sequence, Some((mask, choice)), steps, values, cell)
+}
+
+/// `new` where a mask of one column holds, and `old` elsewhere.
+fn chosen(body: &mut Graph, flag: ValueId, new: ValueId, old: ValueId, choice: Choice) -> ValueId {
+    if matches!(choice, Choice::Where) {
+        return body.add_op("Where", "chosen", &[flag, new, old], []);
+    }
+    let opposite = body.add_op("Not", "opposite", &[flag], []);
+    let [new, old] = [(flag, new), (opposite, old)].map(|(flag, value)| {
+        let factor = body.add_op("Cast", "factor", &[flag], [("to", 1.into())]);
+        body.add_op("Mul", "kept", &[factor, value], [])
+    });
+    body.add_op("Add", "chosen", &[new, old], [])
+}
+
+/// The states of a masked step: the result, and those of the cell.
+fn masked(
+    body: &mut Graph,
+    flag: ValueId,
+    choice: Choice,
+    own: &[ValueId],
+    next: &[ValueId],
+) -> (Vec<ValueId>, ValueId) {
+    let states: Vec<ValueId> = [next[0]]
+        .iter()
+        .chain(next)
+        .zip(own)
+        .map(|(new, old)| chosen(body, flag, *new, *old, choice))
+        .collect();
+    let result = match choice {
+        Choice::Zeros => {
+            let factor = body.add_op("Cast", "factor", &[flag], [("to", 1.into())]);
+            body.add_op("Mul", "result", &[next[0], factor], [])
+        }
+        _ => states[0],
+    };
+    (states, result)
+}
+
+fn looped(
+    b: &mut GraphBuilder,
     (x, axis): (ValueId, i64),
+    mask: Option<(ValueId, Choice)>,
     steps: ValueId,
     [states, weights]: [&[ValueId]; 2],
     cell: Cell,
@@ -50,7 +122,18 @@ pub fn over_steps(
     });
     let [x, limit] = [x, steps].map(|value| capture(b.graph(), &mut body, value));
     let input = body.add_op("Gather", "input", &[x, place], [("axis", axis.into())]);
-    let next = cell(&mut body, input, &own, &shared);
+    let (next, result) = match mask {
+        None => {
+            let next = cell(&mut body, input, &own, &shared);
+            (next.clone(), next[0])
+        }
+        Some((mask, choice)) => {
+            let mask = capture(b.graph(), &mut body, mask);
+            let flag = body.add_op("Gather", "flag", &[mask, place], [("axis", axis.into())]);
+            let next = cell(&mut body, input, &own[1..], &shared);
+            masked(&mut body, flag, choice, &own, &next)
+        }
+    };
     let one = body.add_initializer("one", Tensor::from_i64(vec![], &[1]));
     let further = body.add_op("Add", "further", &[place, one], []);
     let conditions = [count, further].map(|number| {
@@ -59,7 +142,7 @@ pub fn over_steps(
         body.add_op("Less", "below", &sides, [])
     });
     let both = body.add_op("And", "both", &conditions, []);
-    let collected = body.add_op("Identity", "collected", &[next[0]], []);
+    let collected = body.add_op("Identity", "collected", &[result], []);
     body.outputs = [&[both, further], next.as_slice(), shared.as_slice(), &[collected]].concat();
     let outputs: Vec<ValueId> = (1..body.outputs.len())
         .map(|_| b.graph().add_value("result", ValueKind::Detached, None))
