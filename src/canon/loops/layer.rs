@@ -72,37 +72,48 @@ impl Layer {
             let operands = [*state, first];
             inputs.push(Some(graph.add_op("Unsqueeze", &format!("{name}.state"), &operands, [])));
         }
-        let mut outputs = vec![Some(added(graph, &name, "steps"))];
-        for (place, last) in self.last.iter().enumerate() {
-            let is_read = last.is_some() || (place == 0 && !self.copies.is_empty());
-            outputs.push(is_read.then(|| added(graph, &name, "last")));
-        }
-        let given = outputs.clone();
-        let attributes = self.cell.attributes();
-        let op = self.cell.op.to_owned();
-        graph.add_node(Node { name, op, inputs, outputs, attributes, ..Node::default() });
-        let given = |slot: usize| given.get(slot).copied().flatten();
+        let all = self.add_node(graph, name, inputs);
         for (output, elsewhere) in &self.steps {
-            give_steps(graph, &[given(0)?, second], *output, order.as_ref(), *elsewhere);
+            give_steps(graph, &[*all.first()?, second], *output, order.as_ref(), *elsewhere);
         }
         for (place, output) in self.last.iter().enumerate() {
-            let (Some(output), Some(whole)) = (*output, given(place + 1)) else { continue };
+            let (Some(output), Some(whole)) = (*output, all.get(place + 1)) else { continue };
             match self.begun(graph, order.as_ref(), self.initial.get(place)?) {
-                None => give(graph, "Squeeze", &[whole, first], output),
+                None => give(graph, "Squeeze", &[*whole, first], output),
                 Some(begun) => {
-                    let last = graph.add_op("Squeeze", "last", &[whole, first], []);
+                    let last = graph.add_op("Squeeze", "last", &[*whole, first], []);
                     give(graph, "Where", &[begun, last, *initial.get(place)?], output);
                 }
             }
         }
         for output in self.copies {
-            give(graph, "Squeeze", &[given(1)?, first], output);
+            give(graph, "Squeeze", &[*all.get(1)?, first], output);
         }
         for (output, tensor) in self.constants {
             let constant = graph.add_initializer("count", tensor);
             give(graph, "Identity", &[constant], output);
         }
         Some(())
+    }
+
+    /// Adds the node of the layer; returns the hidden units of all steps and the last value of each state.
+    fn add_node(
+        &self,
+        graph: &mut Graph,
+        name: String,
+        inputs: Vec<Option<ValueId>>,
+    ) -> Vec<ValueId> {
+        let parts = ["steps"].into_iter().chain(self.last.iter().map(|_| "last"));
+        let outputs: Vec<ValueId> = parts.map(|part| added(graph, &name, part)).collect();
+        graph.add_node(Node {
+            name,
+            op: self.cell.op.to_owned(),
+            inputs,
+            outputs: outputs.iter().copied().map(Some).collect(),
+            attributes: self.cell.attributes(),
+            ..Node::default()
+        });
+        outputs
     }
 
     /// The layer's input, steps first, with the steps that count in front.

@@ -103,18 +103,10 @@ fn layer(
         return None;
     }
     let states: Vec<usize> = [cell.hidden].into_iter().chain(cell.memory).collect();
-    let own = |place: usize| next.get(place).and_then(Option::as_ref);
-    let keeps = |place: &usize| own(*place).is_some_and(|term| keeps_state(term, *place));
-    let is_masked = states.iter().any(|place| own(*place).is_some_and(is_chosen));
-    let mask = body.mask.all.filter(|_| is_masked);
-    if is_masked && !states.iter().all(keeps) {
-        return None;
-    }
-    if let Some((mask, axis)) = mask {
-        let own = types::shape(graph, mask)?;
-        let fits = own.get(axis)?.is_surely(steps) && own.get(1 - axis)?.is_surely(samples);
-        fits.then_some(())?;
-    }
+    let mask = match is_masked(&next, &states)? {
+        true => Some(body.mask.all.filter(|mask| fits(graph, *mask, [steps, samples]))?),
+        false => None,
+    };
     let mut initial = Vec::new();
     for place in &states {
         let value = repeated.initial(*place)?;
@@ -136,6 +128,22 @@ fn layer(
         cell,
     };
     results::given(layer, outside, repeated, body, (&next, &length))
+}
+
+/// Whether a mask chooses between the new states and the old ones; `None` if it does so in another way.
+fn is_masked(next: &[Option<Shared>], states: &[usize]) -> Option<bool> {
+    let own = |place: usize| next.get(place).and_then(Option::as_ref);
+    let keeps = |place: &usize| own(*place).is_some_and(|term| keeps_state(term, *place));
+    let is_masked = states.iter().any(|place| own(*place).is_some_and(is_chosen));
+    (!is_masked || states.iter().all(keeps)).then_some(is_masked)
+}
+
+/// Whether a mask surely has this number of steps and of samples.
+fn fits(graph: &Graph, (mask, axis): (ValueId, usize), [steps, samples]: [&Dim; 2]) -> bool {
+    let extents = types::shape(graph, mask).unwrap_or_default();
+    let is_surely =
+        |axis: usize, wanted: &Dim| extents.get(axis).is_some_and(|own| own.is_surely(wanted));
+    is_surely(axis, steps) && is_surely(1 - axis, samples)
 }
 
 /// The rows and columns of a matrix of floats.
