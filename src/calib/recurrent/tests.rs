@@ -2,7 +2,7 @@ use super::*;
 use crate::ir::builder::GraphBuilder;
 use crate::ir::{Attribute, Model, Node, ValueKind};
 use crate::ops::{Flow, NodeView, rule};
-use ndarray::{Array2, ArrayD, ArrayView1, IxDyn};
+use ndarray::{Array2, ArrayD, ArrayView1, IxDyn, concatenate};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -188,4 +188,19 @@ fn weights_are_written_where_they_are_read() {
             assert_eq!(rows.collect::<Vec<_>>(), [false, true, false, false, true, false], "{op}");
         }
     }
+}
+
+#[test]
+fn rows_lie_one_after_the_other() {
+    let part = |steps: usize, width: usize| {
+        random(&[2, steps, width], 1).into_dimensionality::<Ix3>().unwrap()
+    };
+    let (a, b) = (part(3, 4), part(3, 6));
+    let both = side_by_side(&a, &b).unwrap();
+    assert!(both.is_standard_layout(), "copies of rows are copies of runs");
+    assert_eq!(both, concatenate(Axis(2), &[a.view(), b.view()]).unwrap());
+    assert!(side_by_side(&a, &part(2, 6)).is_err());
+    let ordered = by_sample(a.clone());
+    assert!(ordered.is_standard_layout());
+    assert_eq!(ordered, a.permuted_axes([1, 0, 2]));
 }
