@@ -36,8 +36,7 @@ impl OriginalStats {
         self.costs.retain(fits);
     }
 
-    /// Bytes that they take.
-    pub(crate) fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         let layers = self.layers.values().map(LayerStats::bytes);
         let layers = layers.chain(self.depthwise.values().map(ChannelStats::bytes));
         layers.sum::<u64>() + self.costs.bytes()

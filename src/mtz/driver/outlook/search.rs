@@ -31,7 +31,7 @@ pub(super) struct GroupSearch<'a> {
     pub(super) options: &'a MergeOptions,
     pub(super) weighting: Weighting<'a>,
     pub(super) statistics: &'a mut OriginalStats,
-    /// Bytes that costs may take which stay the same from round to round.
+    /// Bytes at most of costs that stay the same from round to round.
     pub(super) room: u64,
     pub(super) choice: &'a PairChoice<'a>,
     /// The groups that were settled before.
@@ -54,9 +54,8 @@ struct ProducerCosts {
 }
 
 impl<'a> GroupSearch<'a> {
-    /// A search that keeps costs in as many bytes as `statistics` leave of `room`.
+    /// A search that keeps costs in at most `room` bytes.
     pub(super) fn new(view: View<'a, 'a>, statistics: &'a mut OriginalStats, room: u64) -> Self {
-        let room = room.saturating_sub(statistics.bytes());
         GroupSearch {
             joint: view.joint.clone(),
             alignment: view.alignment,
