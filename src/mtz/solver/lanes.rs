@@ -14,13 +14,15 @@ use std::ops::{Add, Div, Mul, Sub};
 /// Pairs side by side.
 pub(super) const LANES: usize = 8;
 
-/// A number of each pair.
+/// A number of each pair. Its operators must be part of their caller, since only then lanes stay in vector
+/// registers; the compiler does not always see that.
 #[derive(Debug, Clone, Copy)]
 struct Lanes([f64; LANES]);
 
 impl Lanes {
     const ZERO: Lanes = Lanes([0.0; LANES]);
 
+    #[inline(always)]
     fn all(value: f64) -> Lanes {
         Lanes([value; LANES])
     }
@@ -29,7 +31,7 @@ impl Lanes {
         Lanes(std::array::from_fn(number))
     }
 
-    #[inline]
+    #[inline(always)]
     fn sqrt(mut self) -> Lanes {
         for lane in &mut self.0 {
             *lane = lane.sqrt();
@@ -44,7 +46,7 @@ macro_rules! lanewise {
         impl $operator for Lanes {
             type Output = Lanes;
 
-            #[inline]
+            #[inline(always)]
             fn $name(mut self, other: Lanes) -> Lanes {
                 for lane in 0..LANES {
                     self.0[lane] = self.0[lane] $sign other.0[lane];
