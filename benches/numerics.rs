@@ -6,12 +6,13 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ndarray::{Array1, Array2, Array4};
+use ndarray::{Array1, Array2, Array3, Array4};
 use onnx_zip::calib::gram::Moments;
 use onnx_zip::calib::im2col::{Positions, Rows};
 use onnx_zip::calib::product::times;
 use onnx_zip::calib::window::Window;
 use onnx_zip::mtz::matching::{MATCHERS, Share};
+use onnx_zip::mtz::solver::channelwise::ChannelwiseProblem;
 use onnx_zip::mtz::solver::cholesky::{DAMPING, Spd};
 use onnx_zip::mtz::solver::pair_cost::{Metric, Problem};
 use rand::{Rng, SeedableRng};
@@ -115,6 +116,33 @@ fn fusing(c: &mut Criterion) {
     }
 }
 
+/// Depthwise layers with 3×3 and 5×5 kernels.
+fn pairing_channels(c: &mut Criterion) {
+    let mut group = c.benchmark_group("pair channels");
+    for (channels, weights) in [(256, 10), (256, 26)] {
+        let hessians = |seed| {
+            let mut all = Array3::zeros((channels, weights, weights));
+            for (own, mut h) in (seed..).zip(all.outer_iter_mut()) {
+                let x = random(3 * weights, weights, own).mapv(|v| v.max(0.0));
+                h.assign(&(times(x.t(), x.view()) / (2.0 * x.nrows() as f64)));
+            }
+            all
+        };
+        let problem = ChannelwiseProblem {
+            h_a: hessians(1),
+            h_b: hessians(1000),
+            w_a: random(channels, weights, 3),
+            w_b: random(channels, weights, 4),
+            s_a: None,
+            s_b: None,
+        };
+        group.throughput(Throughput::Elements((channels * channels) as u64));
+        group.bench_function(BenchmarkId::from_parameter(weights), |b| {
+            b.iter(|| black_box(&problem).cost(Metric::Hessian, DAMPING))
+        });
+    }
+}
+
 fn matching(c: &mut Criterion) {
     let mut group = c.benchmark_group("matcher");
     for n in [256, 512, 1024] {
@@ -139,6 +167,6 @@ fn matching(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10);
-    targets = patches, moments, solving, pairing, fusing, matching
+    targets = patches, moments, solving, pairing, pairing_channels, fusing, matching
 }
 criterion_main!(benches);

@@ -320,9 +320,11 @@ fn add_columns(
         for rows in strip.axis_chunks_iter(Axis(0), ROWS) {
             few.fill(0.0);
             match rows.to_slice() {
-                Some(rows) => {
-                    rows.chunks(few.len()).for_each(|row| add_terms(&mut few, row, &term))
-                }
+                Some(rows) => match few.as_mut_slice() {
+                    // A row of one entry is all overhead.
+                    [sum] => rows.iter().for_each(|value| *sum += term(*value)),
+                    few => rows.chunks(few.len()).for_each(|row| add_terms(few, row, &term)),
+                },
                 None => rows.rows().into_iter().for_each(|row| match row.as_slice() {
                     Some(row) => add_terms(&mut few, row, &term),
                     None => add_terms(&mut few, &row.to_vec(), &term),

@@ -214,8 +214,13 @@ impl<'a> Rows<'a> {
         assert_eq!(matrix.ncols(), self.width(), "rows are as wide as the layer's input");
         let runs = matrix.axis_chunks_iter_mut(Axis(0), RUN).into_par_iter().enumerate();
         runs.for_each(|(run, mut rows)| {
-            for (i, mut row) in rows.rows_mut().into_iter().enumerate() {
-                let index = start + run * RUN + i;
+            let first = start + run * RUN;
+            if let Some(rows) = rows.as_slice_mut() {
+                let rows = (first..).zip(rows.chunks_exact_mut(self.width().max(1)));
+                rows.for_each(|(index, row)| self.fill(index, row));
+                return;
+            }
+            for (index, mut row) in (first..).zip(rows.rows_mut()) {
                 match row.as_slice_mut() {
                     Some(row) => self.fill(index, row),
                     None => {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array, Array1, Array2, Array3, Array4, Axis, Dimension, Ix3, Ix4, concatenate, s};
+use ndarray::{Array, Array1, Array3, Array4, Axis, Dimension, Ix3, Ix4, s};
 
 use super::product::times;
 use crate::error::{Error, ErrorKind, Result};
@@ -118,8 +118,7 @@ pub(super) fn pre_activations(
     let weights = all.read(graph)?.index_axis_move(Axis(2), 0);
     let bias = all.read_bias(graph)?.unwrap_or_else(|| Array1::zeros(weights.nrows()));
     let (samples, steps, columns) = rows.dim();
-    let flat: Array2<f32> =
-        rows.to_shape((samples * steps, columns)).map_err(|_| misfit())?.into_owned();
+    let flat = rows.to_shape((samples * steps, columns)).map_err(|_| misfit())?;
     if columns != weights.ncols() {
         return Err(misfit());
     }
@@ -159,11 +158,23 @@ fn before(all: Array4<f32>, initial: Option<Array3<f32>>) -> Result<Array3<f32>>
 
 /// [steps, samples, …] as [samples, steps, …].
 fn by_sample(values: Array3<f32>) -> Array3<f32> {
-    values.permuted_axes([1, 0, 2]).as_standard_layout().into_owned()
+    let values = values.permuted_axes([1, 0, 2]);
+    let mut ordered = Array3::zeros(values.dim());
+    ordered.assign(&values);
+    ordered
 }
 
+/// Both along the last axis, in row-major order. `concatenate` would make that axis the slowest one, and
+/// every later copy would go element by element.
 fn side_by_side(a: &Array3<f32>, b: &Array3<f32>) -> Result<Array3<f32>> {
-    concatenate(Axis(2), &[a.view(), b.view()]).map_err(|_| misfit())
+    let ((samples, steps, first), (.., second)) = (a.dim(), b.dim());
+    if a.shape()[..2] != b.shape()[..2] {
+        return Err(misfit());
+    }
+    let mut both = Array3::zeros((samples, steps, first + second));
+    both.slice_mut(s![.., .., ..first]).assign(a);
+    both.slice_mut(s![.., .., first..]).assign(b);
+    Ok(both)
 }
 
 fn integers(tapped: Option<&Arc<HostArray>>) -> Result<Vec<i64>> {

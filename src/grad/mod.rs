@@ -27,7 +27,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::canon::infer_types;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::{Attribute, DataType, Dim, Graph, Node, Tensor, ValueId};
+use crate::ir::{Attribute, DataType, Dim, Graph, Node, Tensor, ValueId, ValueKind};
 
 pub use crate::calib::sensitivity::Sensitivity;
 pub use rules::differentiable_ops;
@@ -74,7 +74,22 @@ impl Tape {
             Some(sum) => self.op("Add", &[*sum, gradient]),
             None => gradient,
         };
+        self.declare(sum, value);
         self.grads.insert(value, sum);
+    }
+
+    /// Declares that a gradient has the type of its value. ONNX Runtime cannot follow the name of the batch
+    /// through all rules, and it takes several times as long to load a graph with unknown sizes.
+    fn declare(&mut self, gradient: ValueId, value: ValueId) {
+        let ty = match self.graph.initializer(value) {
+            Some(tensor) => Some(tensor.ty()),
+            None => self.graph.value(value).ty.clone(),
+        };
+        let open = self.graph.value(gradient);
+        let is_open = open.ty.is_none() && matches!(open.kind, ValueKind::Computed(_));
+        if let (true, Some(ty)) = (is_open, ty.filter(|ty| ty.dtype == DataType::F32)) {
+            self.graph.set_type(gradient, Some(ty));
+        }
     }
 
     /// The gradient of `value` so far.

@@ -65,6 +65,30 @@ fn gradients_are_the_limits_of_differences() {
 }
 
 #[test]
+fn gradients_have_the_types_of_their_values() {
+    let mut b = GraphBuilder::new("net", 13);
+    let x = b.input("x", "batch,2,3");
+    let sizes = b.ints("sizes", &[0, 6]);
+    let flat = b.op("Reshape", "flat", &[x, sizes], []);
+    let weight = b.weights("fc.w", &[4, 6]);
+    let y = b.op("Gemm", "fc", &[flat, weight], [("transB", 1.into())]);
+    let mut model = b.build(&[y]);
+    infer_types(&mut model.graph).unwrap();
+    let mut tape = Tape::new(model.graph, &[x, weight]).unwrap();
+    let ty = tape.graph.value(y).ty.clone().unwrap();
+    let seed = tape.graph.add_input("seed", ty);
+    tape.seed(y, seed);
+    tape.run().unwrap();
+    let ty = |id: ValueId| match tape.graph.initializer(id) {
+        Some(tensor) => tensor.ty(),
+        None => tape.graph.value(id).ty.clone().unwrap(),
+    };
+    for value in [x, flat, weight] {
+        assert_eq!(ty(tape.gradient(value).unwrap()), ty(value));
+    }
+}
+
+#[test]
 fn roots_of_dead_channels_have_finite_gradients() {
     let norm = |b: &mut GraphBuilder, x| {
         let axes = b.ints("axes", &[1]);

@@ -2,7 +2,7 @@ use super::*;
 use crate::ir::builder::GraphBuilder;
 use crate::ir::{Attribute, Model, Node, ValueKind};
 use crate::ops::{Flow, NodeView, rule};
-use ndarray::{Array2, ArrayD, ArrayView1, IxDyn};
+use ndarray::{Array2, ArrayD, ArrayView1, IxDyn, concatenate};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -200,4 +200,19 @@ fn steps_behind_the_end_of_a_sequence_are_earlier_ones() {
     assert_eq!(rows.slice(s![1, 3, ..]), whole.slice(s![1, 0, ..]));
     assert!(rows.slice(s![2, .., ..]).iter().all(|v| *v == 0.0));
     assert!(repeat_steps(&mut rows, &[4, 3]).is_err());
+}
+
+#[test]
+fn rows_lie_one_after_the_other() {
+    let part = |steps: usize, width: usize| {
+        random(&[2, steps, width], 1).into_dimensionality::<Ix3>().unwrap()
+    };
+    let (a, b) = (part(3, 4), part(3, 6));
+    let both = side_by_side(&a, &b).unwrap();
+    assert!(both.is_standard_layout(), "copies of rows are copies of runs");
+    assert_eq!(both, concatenate(Axis(2), &[a.view(), b.view()]).unwrap());
+    assert!(side_by_side(&a, &part(2, 6)).is_err());
+    let ordered = by_sample(a.clone());
+    assert!(ordered.is_standard_layout());
+    assert_eq!(ordered, a.permuted_axes([1, 0, 2]));
 }

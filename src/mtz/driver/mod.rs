@@ -45,7 +45,7 @@ pub struct DriverInputs<'a> {
     pub stored: &'a [StoredNet],
     /// Shards of the samples with their workers; `None` if samples stream through this process.
     pub shards: Option<&'a Sharding>,
-    /// Statistics that merges of the same nets leave to each other; `None` for a single merge.
+    /// Findings that merges of the same nets leave to each other; `None` for a single merge.
     pub originals: Option<&'a Originals>,
     /// Options of the merge.
     pub options: &'a MergeOptions,
@@ -98,13 +98,14 @@ impl<'a> Driver<'a> {
         let tasks = joint.tasks().len();
         let statistics =
             LayerStatistics::new(tasks, source, (stored, sensitivities), options, progress);
+        let known = originals.map(Originals::pairings).unwrap_or_default();
         let settled = SettledGroups::of(joint);
         let producers = Producers::of(joint, alignment);
         Ok(Driver {
             joint,
             alignment,
             options,
-            choice: PairChoice::new(options)?,
+            choice: PairChoice::new(options, known)?,
             weighting: Weighting { method: options.method, sensitivities },
             statistics,
             originals,

@@ -4,7 +4,9 @@ use ndarray::Array2;
 
 use crate::error::Result;
 use crate::mtz::joint::{JointModel, Neuron};
-use crate::mtz::matching::{HeadBlocks, Matcher, Pairing, head_costs, pair_by_owners, pair_heads};
+use crate::mtz::matching::{
+    HeadBlocks, Matcher, Pairing, Pairings, Remembered, head_costs, pair_by_owners, pair_heads,
+};
 use crate::mtz::options::{MergeOptions, Method};
 use crate::mtz::site::SiteLayer;
 use crate::mtz::solver::neuron_set::NeuronSet;
@@ -16,16 +18,16 @@ use crate::align::TaskChannel;
 /// Chooses pairs by their costs.
 pub(super) struct PairChoice<'a> {
     options: &'a MergeOptions,
-    matcher: Box<dyn Matcher>,
+    matcher: Remembered,
 }
 
 impl<'a> PairChoice<'a> {
-    /// The matcher that `options` name.
+    /// The matcher that `options` name, with the pairs that it has found before.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Usage`] if the matcher is not known.
-    pub(super) fn new(options: &'a MergeOptions) -> Result<Self> {
-        Ok(PairChoice { options, matcher: options.matcher()? })
+    pub(super) fn new(options: &'a MergeOptions, known: Pairings) -> Result<Self> {
+        Ok(PairChoice { options, matcher: Remembered::new(options.matcher()?, known) })
     }
 
     /// Pairs neurons, each with `owners` tasks, with the next net's.
@@ -42,10 +44,10 @@ impl<'a> PairChoice<'a> {
         let most = cost.nrows().min(cost.ncols());
         let share = self.options.budget.share(name, most);
         if let Some(heads) = heads {
-            return pair_heads(&*self.matcher, cost.view(), owners, heads, share);
+            return pair_heads(&self.matcher, cost.view(), owners, heads, share);
         }
         let found = match self.options.method {
-            Method::Refit => pair_by_owners(&*self.matcher, cost.view(), owners, share)?,
+            Method::Refit => pair_by_owners(&self.matcher, cost.view(), owners, share)?,
             Method::Mtz => self.matcher.pair(cost.view(), share)?,
         };
         Ok(found.rounded_down(most, self.options.budget.multiple_of(share)))
@@ -58,7 +60,7 @@ impl<'a> PairChoice<'a> {
         cost: &Array2<f64>,
         heads: &HeadBlocks,
     ) -> Result<Option<Array2<f64>>> {
-        head_costs(&*self.matcher, cost.view(), heads)
+        head_costs(&self.matcher, cost.view(), heads)
     }
 }
 

@@ -8,6 +8,7 @@ mod greedy;
 mod heads;
 mod optimal;
 mod random;
+mod remembered;
 mod weight_similarity;
 
 use ndarray::ArrayView2;
@@ -17,6 +18,7 @@ pub use greedy::Greedy;
 pub(crate) use heads::{HeadBlocks, head_costs, pair_heads};
 pub use optimal::Optimal;
 pub use random::Random;
+pub(crate) use remembered::{Pairings, Remembered};
 pub(crate) use weight_similarity::{dissimilarity, least_cost_pairs};
 
 use crate::error::{Error, ErrorKind, Result};

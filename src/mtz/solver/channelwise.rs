@@ -2,8 +2,8 @@
 //! so a small Hessian of its own.
 //!
 //! The formulas are those of [`super::pair_cost`] and [`super::fuse`]. A pair is factored by itself, so
-//! sensitivities are exact here. The factor is written out: for a dozen weights a call to LAPACK
-//! costs many times the arithmetic, and there is one factor for each of n_A·n_B pairs.
+//! sensitivities are exact here. Factors are written out: for a dozen weights a call to LAPACK costs many
+//! times the arithmetic.
 
 use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
@@ -11,6 +11,7 @@ use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
 use crate::error::{Error, ErrorKind, Result};
 
 use super::cholesky::ridge;
+use super::lanes::{Block, Channel, LANES, Pairs};
 use super::pair_cost::{Metric, not_finite, sensitivity};
 use super::shapes::{self, Side, misshapen};
 
@@ -59,12 +60,16 @@ impl ChannelwiseProblem {
 
     /// Writes the costs of sharing each pair.
     fn write_shared(&self, cost: &mut Array2<f64>, damping: f64) -> Result<()> {
-        let others = Weighed::all(&self.h_b, &self.s_b, damping);
-        let rows = cost.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
-        rows.try_for_each(|(i, mut row)| {
-            let mut shared = Sharing::of(self, i, damping);
-            for (j, d) in row.iter_mut().enumerate() {
-                *d = shared.cost(&others[j], self.w_b.row(j))?;
+        let own = Weighed::all((&self.h_a, &self.w_a, &self.s_a), damping);
+        let others = Weighed::all((&self.h_b, &self.w_b, &self.s_b), damping);
+        let others: Vec<Channel<'_>> = others.iter().map(Weighed::channel).collect();
+        let blocks = Block::all(&others);
+        let rows = cost.axis_iter_mut(Axis(0)).into_par_iter().zip(&own);
+        rows.try_for_each(|(mut row, own)| {
+            let mut pairs = Pairs::new(own.channel());
+            for (mut part, block) in row.axis_chunks_iter_mut(Axis(0), LANES).zip(&blocks) {
+                let costs = pairs.costs(block).ok_or_else(indefinite)?;
+                part.iter_mut().zip(costs).for_each(|(d, cost)| *d = cost);
             }
             Ok(())
         })
@@ -101,71 +106,32 @@ fn write_each(cost: &mut Array2<f64>, number: impl Fn(usize, usize) -> f64 + Syn
     });
 }
 
-/// s H + ridge of one channel, k×k in row-major order.
-struct Weighed(Vec<f64>);
+/// One channel: s H + ridge, k×k in row-major order, and its weights.
+struct Weighed {
+    hessian: Vec<f64>,
+    weights: Vec<f64>,
+}
 
 impl Weighed {
-    fn new(hessian: ArrayView2<'_, f64>, importance: f64, damping: f64) -> Weighed {
-        let ridge = importance * ridge(hessian, damping.max(LEAST_DAMPING));
-        let mut values: Vec<f64> = hessian.iter().map(|h| importance * h).collect();
-        values.iter_mut().step_by(hessian.ncols() + 1).for_each(|d| *d += ridge);
-        Weighed(values)
+    /// The channels of a layer, from their Hessians, weights and sensitivities.
+    fn all(
+        (hessians, weights, importance): (&Array3<f64>, &Array2<f64>, &Option<Array1<f64>>),
+        damping: f64,
+    ) -> Vec<Weighed> {
+        let each = hessians.outer_iter().zip(weights.outer_iter()).enumerate();
+        let weighed =
+            |(n, (hessian, weights)): (usize, (ArrayView2<'_, f64>, ArrayView1<'_, f64>))| {
+                let importance = sensitivity(importance, n);
+                let ridge = importance * ridge(hessian, damping.max(LEAST_DAMPING));
+                let mut hessian: Vec<f64> = hessian.iter().map(|h| importance * h).collect();
+                hessian.iter_mut().step_by(weights.len() + 1).for_each(|d| *d += ridge);
+                Weighed { hessian, weights: weights.to_vec() }
+            };
+        each.map(weighed).collect()
     }
 
-    fn all(hessians: &Array3<f64>, importance: &Option<Array1<f64>>, damping: f64) -> Vec<Weighed> {
-        let each = hessians.outer_iter().enumerate();
-        each.map(|(j, h)| Weighed::new(h, sensitivity(importance, j), damping)).collect()
-    }
-}
-
-/// The costs of sharing one of A's channels. Memory is reused, since there are as many pairs as channels
-/// squared.
-struct Sharing<'a> {
-    own: Weighed,
-    weights: ArrayView1<'a, f64>,
-    delta: Vec<f64>,
-    pull: Vec<f64>,
-    step: Vec<f64>,
-    sum: Vec<f64>,
-}
-
-impl<'a> Sharing<'a> {
-    fn of(problem: &'a ChannelwiseProblem, i: usize, damping: f64) -> Sharing<'a> {
-        let hessian = problem.h_a.index_axis(Axis(0), i);
-        let zeros = vec![0.0; problem.w_a.ncols()];
-        Sharing {
-            own: Weighed::new(hessian, sensitivity(&problem.s_a, i), damping),
-            weights: problem.w_a.row(i),
-            delta: zeros.clone(),
-            pull: zeros.clone(),
-            step: zeros,
-            sum: Vec::new(),
-        }
-    }
-
-    /// ½ δᵀ s_i H_A (δ − step), where (s_i H_A + s_j H_B) step = s_i H_A δ.
-    fn cost(&mut self, other: &Weighed, weights: ArrayView1<'_, f64>) -> Result<f64> {
-        let k = self.delta.len();
-        for tap in 0..k {
-            self.delta[tap] = self.weights[tap] - weights[tap];
-        }
-        self.pull.fill(0.0);
-        // The Hessian is symmetric, so its rows are its columns.
-        for tap in 0..k {
-            subtract(&mut self.pull, -self.delta[tap], &self.own.0[tap * k..][..k]);
-        }
-        if self.pull.iter().all(|p| *p == 0.0) {
-            return Ok(0.0);
-        }
-        self.sum.clone_from(&self.own.0);
-        subtract(&mut self.sum, -1.0, &other.0);
-        self.step.clone_from(&self.pull);
-        solve_small(&mut self.sum, &mut self.step).ok_or_else(indefinite)?;
-        let mut product = 0.0;
-        for tap in 0..k {
-            product += self.pull[tap] * (self.delta[tap] - self.step[tap]);
-        }
-        Ok((product / 2.0).max(0.0))
+    fn channel(&self) -> Channel<'_> {
+        Channel { hessian: &self.hessian, weights: &self.weights }
     }
 }
 
@@ -256,117 +222,4 @@ fn solve_small(h: &mut [f64], b: &mut [f64]) -> Option<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::calib::product::tests::random;
-    use crate::mtz::solver::cholesky::DAMPING;
-    use crate::mtz::solver::pair_cost::Problem;
-    use crate::mtz::solver::pair_cost::tests::{sensitivities, single, spd};
-    use ndarray::{array, stack};
-
-    fn hessians(n: usize, k: usize, seed: u64) -> Array3<f64> {
-        let each: Vec<_> = (0..n as u64).map(|i| spd(k, seed + i)).collect();
-        stack(Axis(0), &each.iter().map(|h| h.view()).collect::<Vec<_>>()).unwrap()
-    }
-
-    fn problem(k: usize) -> ChannelwiseProblem {
-        ChannelwiseProblem {
-            h_a: hessians(4, k, 10),
-            h_b: hessians(3, k, 20),
-            w_a: single(random(4, k, 1)).mapv(f64::from),
-            w_b: single(random(3, k, 2)).mapv(f64::from),
-            s_a: None,
-            s_b: None,
-        }
-    }
-
-    /// The same pair as a layer of one neuron each, sensitivities multiplied into the Hessians.
-    fn alone(p: &ChannelwiseProblem, i: usize, j: usize) -> Problem {
-        let row = |w: &Array2<f64>, i| single(w.select(Axis(0), &[i]));
-        Problem {
-            h_a: (&p.h_a.index_axis(Axis(0), i) * sensitivity(&p.s_a, i)).into(),
-            h_b: (&p.h_b.index_axis(Axis(0), j) * sensitivity(&p.s_b, j)).into(),
-            w_a: row(&p.w_a, i),
-            w_b: row(&p.w_b, j),
-            s_a: None,
-            s_b: None,
-        }
-    }
-
-    /// The common weights of a pair.
-    fn fused(p: &ChannelwiseProblem, (i, j): (usize, usize), damping: f64) -> Array1<f64> {
-        let (h_a, h_b) = p.hessians(i, j);
-        let channel = |hessian, weights, importance| ChannelNeuron { hessian, weights, importance };
-        let a = channel(h_a, p.w_a.row(i), sensitivity(&p.s_a, i));
-        let b = channel(h_b, p.w_b.row(j), sensitivity(&p.s_b, j));
-        common_weights(&[a, b], damping).unwrap()
-    }
-
-    #[test]
-    fn every_pair_is_a_layer_of_its_own() {
-        for k in [1, 2, 10] {
-            let plain = problem(k);
-            let (s_a, s_b) = (sensitivities(4, 3), sensitivities(3, 4));
-            let sensitive = ChannelwiseProblem { s_a, s_b, ..plain.clone() };
-            for p in [plain, sensitive] {
-                let cost = p.cost(Metric::Hessian, DAMPING).unwrap();
-                for ((i, j), d) in cost.indexed_iter() {
-                    let single = alone(&p, i, j);
-                    let expected = single.cost(Metric::Hessian, DAMPING).unwrap()[(0, 0)];
-                    assert!((d - expected).abs() < 1e-10 * (1.0 + expected));
-                    let weights = fused(&p, (i, j), DAMPING);
-                    let wanted = single.fuse(&[(0, 0)], DAMPING).unwrap();
-                    let wanted = wanted.row(0).mapv(f64::from);
-                    assert!((&weights - &wanted).iter().all(|d| d.abs() < 1e-6));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn other_metrics_are_plain_distances() {
-        let p = problem(3);
-        for metric in [Metric::Weight, Metric::Activation] {
-            for ((i, j), d) in p.cost(metric, 0.0).unwrap().indexed_iter() {
-                let expected = alone(&p, i, j).cost(metric, 0.0).unwrap()[(0, 0)];
-                assert!((d - expected).abs() < 1e-12);
-            }
-        }
-    }
-
-    #[test]
-    fn costs_of_some_channels_are_those_among_all() {
-        let p = problem(3);
-        let some = ChannelwiseProblem {
-            h_a: p.h_a.select(Axis(0), &[3, 1]),
-            w_a: p.w_a.select(Axis(0), &[3, 1]),
-            ..p.clone()
-        };
-        for metric in [Metric::Hessian, Metric::Weight, Metric::Activation] {
-            let [all, some] = [&p, &some].map(|p| p.cost(metric, DAMPING).unwrap());
-            assert_eq!(some, all.select(Axis(0), &[3, 1]));
-        }
-    }
-
-    #[test]
-    fn equal_and_dead_channels_are_harmless() {
-        let mut p = problem(3);
-        p.h_a.index_axis_mut(Axis(0), 1).fill(0.0);
-        p.h_b.index_axis_mut(Axis(0), 1).fill(0.0);
-        p.w_b.row_mut(2).assign(&p.w_a.row(0));
-        p.s_a = Some(array![1.0, 1.0, 0.0, 1.0]);
-        let cost = p.cost(Metric::Hessian, 0.0).unwrap();
-        assert_eq!(cost[(0, 2)], 0.0);
-        assert!(cost[(1, 1)] < 1e-12);
-        assert_eq!(fused(&p, (0, 2), 0.0), p.w_a.row(0));
-        assert_eq!(fused(&p, (2, 0), 0.0), p.w_b.row(0));
-    }
-
-    #[test]
-    fn what_is_not_a_number_is_a_numeric_error() {
-        let mut p = problem(3);
-        p.h_a[(0, 0, 0)] = f64::NAN;
-        let error = p.cost(Metric::Hessian, DAMPING).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Numeric);
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ mod distances;
 pub mod fuse;
 pub mod hessian;
 mod junction;
+mod lanes;
 pub(crate) mod layer;
 pub(crate) mod low_rank;
 pub mod memory;

@@ -1,5 +1,6 @@
 //! Statistics of layers: moments with their weights, and the weight of each neuron's error.
 
+mod channel_costs;
 mod channels;
 mod extent;
 mod layers;

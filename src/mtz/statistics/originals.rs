@@ -1,18 +1,21 @@
-//! Statistics of the original nets' layers, which merges of the same nets have in common.
+//! Findings about the original nets, which merges of the same nets have in common.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::align::TaskLayer;
+use crate::mtz::matching::Pairings;
 use crate::mtz::solver::layer::LayerStats;
 
+use super::channel_costs::ChannelCosts;
 use super::channels::ChannelStats;
 
-/// Statistics of the original nets' layers.
+/// Statistics of the original nets' layers, and what follows from them alone.
 #[derive(Default)]
 pub(crate) struct OriginalStats {
     pub(crate) layers: BTreeMap<TaskLayer, LayerStats>,
     pub(crate) depthwise: BTreeMap<TaskLayer, ChannelStats>,
+    pub(crate) costs: ChannelCosts,
 }
 
 impl OriginalStats {
@@ -20,7 +23,7 @@ impl OriginalStats {
         self.layers.contains_key(&layer) || self.depthwise.contains_key(&layer)
     }
 
-    /// Forgets layers from the last one on until the rest takes at most `room` bytes.
+    /// Forgets costs, and layers from the last one on, until the rest takes at most `room` bytes.
     fn shrink(&mut self, room: u64) {
         let mut left = room;
         let mut fits = |bytes: u64| {
@@ -30,18 +33,22 @@ impl OriginalStats {
         };
         self.depthwise.retain(|_, stats| fits(stats.bytes()));
         self.layers.retain(|_, stats| fits(stats.bytes()));
+        self.costs.retain(fits);
     }
 
     fn bytes(&self) -> u64 {
         let layers = self.layers.values().map(LayerStats::bytes);
-        layers.chain(self.depthwise.values().map(ChannelStats::bytes)).sum()
+        let layers = layers.chain(self.depthwise.values().map(ChannelStats::bytes));
+        layers.sum::<u64>() + self.costs.bytes()
     }
 }
 
-/// Statistics that one merge leaves to the next. The merges have the same nets, samples and limits of rows.
+/// Findings that one merge leaves to the next. The merges have the same nets, samples and limits of rows,
+/// and the same metric, damping and matcher.
 #[derive(Default)]
 pub struct Originals {
     left: Mutex<OriginalStats>,
+    pairings: Pairings,
 }
 
 impl Originals {
@@ -54,6 +61,11 @@ impl Originals {
     pub(crate) fn leave(&self, mut statistics: OriginalStats, room: u64) {
         statistics.shrink(room);
         *self.lock() = statistics;
+    }
+
+    /// The pairs found so far.
+    pub(crate) fn pairings(&self) -> Pairings {
+        self.pairings.clone()
     }
 
     /// Bytes of what was left.

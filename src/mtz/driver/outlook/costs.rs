@@ -7,7 +7,7 @@ use crate::mtz::driver::pairing::known_pairs;
 use crate::mtz::site::{CommonInputs, SiteLayer, taps};
 use crate::mtz::solver::channelwise::ChannelwiseProblem;
 use crate::mtz::solver::neuron_set::join_sets;
-use crate::mtz::statistics::ChannelStats;
+use crate::mtz::statistics::OriginalStats;
 
 use super::producer::{KnownNeurons, Producer};
 use super::search::GroupSearch;
@@ -15,7 +15,7 @@ use super::search::GroupSearch;
 impl GroupSearch<'_> {
     /// Adds the costs at one layer to `total`, neurons × channels of the next net.
     pub(super) fn add_cost(
-        &self,
+        &mut self,
         producer: &Producer<'_>,
         neurons: &KnownNeurons,
         total: &mut Array2<f64>,
@@ -67,34 +67,36 @@ impl GroupSearch<'_> {
 
     /// Adds the costs at a depthwise layer. Neurons that tasks already share count with their first task.
     fn add_depthwise(
-        &self,
+        &mut self,
         producer: &Producer<'_>,
         neurons: &KnownNeurons,
         total: &mut Array2<f64>,
     ) -> Result<()> {
         let member = &producer.members[producer.next_net];
-        let alpha = self.options.task_weights(self.joint.tasks().len());
-        let of = |m: &SiteLayer| self.statistics.depthwise.get(&m.place());
-        let Some(theirs) = of(member) else { return Ok(()) };
-        let weights =
-            |m: &SiteLayer, stats: &ChannelStats| self.weighting.of_channels(m.place(), stats);
-        let s_b = weights(member, theirs)?;
+        let (options, weighting, room) = (self.options, self.weighting, self.room);
+        let alpha = options.task_weights(self.joint.tasks().len());
+        let OriginalStats { depthwise, costs, .. } = &mut *self.statistics;
+        let Some(theirs) = depthwise.get(&member.place()) else { return Ok(()) };
+        let s_b = weighting.of_channels(member.place(), theirs)?;
         for other in producer.members.iter().filter(|m| m.task != member.task) {
-            let Some(own) = of(other) else { continue };
+            let Some(own) = depthwise.get(&other.place()) else { continue };
             let (rows, places) = first_owned(other, neurons);
             if rows.is_empty() {
                 continue;
             }
-            let problem = ChannelwiseProblem {
-                h_a: own.hessians(alpha[other.task.0])?.select(Axis(0), &rows),
-                h_b: theirs.hessians(alpha[member.task.0])?,
-                w_a: own.weights.select(Axis(0), &rows),
-                w_b: theirs.weights.clone(),
-                s_a: None,
-                s_b: None,
+            let compute = |rows: &[usize]| {
+                let problem = ChannelwiseProblem {
+                    h_a: own.hessians(alpha[other.task.0])?.select(Axis(0), rows),
+                    h_b: theirs.hessians(alpha[member.task.0])?,
+                    w_a: own.weights.select(Axis(0), rows),
+                    w_b: theirs.weights.clone(),
+                    s_a: None,
+                    s_b: None,
+                };
+                problem.cost(options.metric, options.damping)
             };
-            let cost = problem.cost(self.options.metric, self.options.damping)?;
-            let s_a = weights(other, own)?;
+            let cost = costs.of((other.place(), member.place()), &rows, room, compute)?;
+            let s_a = weighting.of_channels(other.place(), own)?;
             for ((i, neuron), cost) in rows.iter().zip(places).zip(cost.rows()) {
                 let row = Row { neuron, importance: s_a[*i] };
                 row.add(producer, &s_b, &cost.to_owned(), total);

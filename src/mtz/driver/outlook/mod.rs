@@ -42,10 +42,11 @@ impl View<'_, '_> {
         let Some(last) = last.filter(|_| !self.shares_nothing()) else { return Ok(None) };
         let needed: Vec<CorrespondingGroups> =
             correspondences.into_iter().filter(|c| c.sites[0] <= last).collect();
-        let statistics = original_statistics(self, &needed, last)?;
-        let outlook = GroupSearch::new(self, &statistics).run(&needed)?;
+        let mut statistics = original_statistics(self, &needed, last)?;
+        let room = self.statistics.spare(self.joint)?;
+        let outlook = GroupSearch::new(self, &mut statistics, room).run(&needed)?;
         if let Some(originals) = self.originals {
-            originals.leave(statistics, self.statistics.spare(self.joint)?);
+            originals.leave(statistics, room);
         }
         Ok(Some(outlook))
     }

@@ -30,7 +30,9 @@ pub(super) struct GroupSearch<'a> {
     pub(super) alignment: &'a Alignment,
     pub(super) options: &'a MergeOptions,
     pub(super) weighting: Weighting<'a>,
-    pub(super) statistics: &'a OriginalStats,
+    pub(super) statistics: &'a mut OriginalStats,
+    /// Bytes at most of costs that stay the same from round to round.
+    pub(super) room: u64,
     pub(super) choice: &'a PairChoice<'a>,
     /// The groups that were settled before.
     pub(super) before: &'a SettledGroups,
@@ -52,13 +54,15 @@ struct ProducerCosts {
 }
 
 impl<'a> GroupSearch<'a> {
-    pub(super) fn new(view: View<'a, 'a>, statistics: &'a OriginalStats) -> Self {
+    /// A search that keeps costs in at most `room` bytes.
+    pub(super) fn new(view: View<'a, 'a>, statistics: &'a mut OriginalStats, room: u64) -> Self {
         GroupSearch {
             joint: view.joint.clone(),
             alignment: view.alignment,
             options: view.options,
             weighting: view.weighting,
             statistics,
+            room,
             choice: view.choice,
             before: view.settled,
             settled: view.settled.clone(),
@@ -176,7 +180,7 @@ impl<'a> GroupSearch<'a> {
 
     /// The costs of pairs at all producers; `None` if no producer is in several of these nets.
     fn producer_costs(
-        &self,
+        &mut self,
         correspondence: &CorrespondingGroups,
         here: &[TaskGroup],
         next_net: TaskGroup,
