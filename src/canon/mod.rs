@@ -5,7 +5,7 @@
 //!
 //! 1. once: `constants` before all others, which look for initializers only; the checks of sizes (`limits`)
 //!    and for training mode; `upgrade`, so that the others need to know one version of each operator;
-//!    `hoist`, so that the others see weights of sub-graphs.
+//!    `hoist`, so that the others see weights of sub-graphs; constants in few bits, before nodes move them (`fold`).
 //! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `requantised`, `fold`,
 //!    `shapes`, `branches`, `loops`, `reversed`, `extents`, `views`, `expanded`, `contraction`, `batched`,
 //!    `patches`, `resize`.
@@ -249,6 +249,8 @@ fn simplify(model: &mut Model, options: &CanonOptions) -> Result<bool> {
     hoist::run(&mut model.graph);
     settle(model)?;
     let budget = &mut fold::Budget::of(&model.graph);
+    fold::decode(&mut model.graph, budget)?;
+    settle(model)?;
     repeat(&[TIDY], model, options, budget)?;
     check::inference_mode(&model.graph, false)?;
     check::finite(&model.graph)?;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::ir::{Attribute, Graph, Node, Tensor, ValueId, ValueKind};
+use crate::ir::{Attribute, Codes, Graph, Node, Tensor, ValueId, ValueKind};
 
 use super::recipe::Placed;
 use super::scope::Scope;
@@ -79,6 +79,13 @@ impl Builder {
         same.push((scope, id));
         large.into_iter().for_each(|extents| self.large.entry(extents).or_default().push(id));
         id
+    }
+
+    /// Records how a constant is stored. Products of all tasks read it directly, or none.
+    pub(super) fn store_in(&mut self, constant: ValueId, codes: Codes) {
+        let is_direct = self.graph.codes(constant).is_none_or(|before| before.direct);
+        let direct = codes.direct && is_direct;
+        self.graph.set_codes(constant, Codes { direct, ..codes });
     }
 
     /// The initializer that holds the transpose of a large matrix, for example of an embedding that is

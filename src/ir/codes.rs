@@ -4,6 +4,8 @@
 //! The graph holds such a constant as floats. If all of them are still exact multiples of the scale when
 //! the graph is written, or exact in half precision, the file gets the few bits again.
 
+mod joined;
+
 use ndarray::{ArrayD, Axis, IxDyn, Zip, arr0};
 
 use super::data_type::DataType;
@@ -21,6 +23,9 @@ pub struct Codes {
     pub scale: Tensor,
     /// Zero points, in the shape of the scales; `None` for zeros.
     pub zero: Option<Tensor>,
+    /// Whether the net had a `DequantizeLinear` right in front of a product, where ONNX Runtime computes with less
+    /// precision. Files keep what stood between other constants and their products.
+    pub direct: bool,
 }
 
 impl Codes {
@@ -29,7 +34,13 @@ impl Codes {
         let is_half = matches!(half, DataType::F16 | DataType::BF16);
         let is_wide = matches!(wide, DataType::F32 | DataType::F64);
         let scale = Tensor::from_f64(wide, &arr0(1.0).into_dyn()).ok()?;
-        (is_half && is_wide).then_some(Codes { dtype: half, axis: 0, scale, zero: None })
+        (is_half && is_wide).then_some(Codes {
+            dtype: half,
+            axis: 0,
+            scale,
+            zero: None,
+            direct: false,
+        })
     }
 
     /// Whether the constant is stored in half precision, and not as integers.
@@ -190,34 +201,6 @@ impl Codes {
             None => None,
         };
         Some(Codes { scale: part(&self.scale)?, zero, ..self.clone() })
-    }
-
-    /// The codes of constants that are joined along `axis`, each with its extent along it; `None` if no scales along
-    /// one axis are theirs.
-    pub fn joined(parts: &[(&Codes, usize)], axis: usize) -> Option<Codes> {
-        let (first, _) = *parts.first()?;
-        let is_kept = first.is_uniform() || (!first.is_blocked() && first.axis != axis);
-        if is_kept && parts.iter().all(|(codes, _)| *codes == first) {
-            return Some(first.clone());
-        }
-        let (mut scale, mut zeros) = (Vec::new(), Vec::new());
-        for (codes, extent) in parts {
-            let is_alike = codes.dtype == first.dtype && codes.scale.dtype == first.scale.dtype;
-            let fits = codes.is_uniform() || (codes.axis == axis && codes.scale.dims == [*extent]);
-            if codes.is_half() || !is_alike || !fits {
-                return None;
-            }
-            let all = (codes.scale.len(), if codes.is_uniform() { *extent } else { 1 });
-            let own = codes.zero.as_ref().map_or_else(|| Some(vec![0; all.0]), Tensor::to_i64)?;
-            (0..all.1).for_each(|_| scale.extend_from_slice(&codes.scale.data));
-            (0..all.1).for_each(|_| zeros.extend_from_slice(&own));
-        }
-        let dims = vec![zeros.len()];
-        let has_zeros = parts.iter().any(|(codes, _)| codes.zero.is_some());
-        let zeros = ArrayD::from_shape_vec(IxDyn(&dims), zeros).ok()?;
-        let zero = Tensor::from_ints(first.dtype, &zeros).filter(|_| has_zeros);
-        let scale = Tensor { dtype: first.scale.dtype, dims, data: scale.into() };
-        Some(Codes { dtype: first.dtype, axis, scale, zero })
     }
 
     /// The blocks in `positions`, if `positions` has all indices of the axis, in whole blocks.

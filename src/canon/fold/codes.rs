@@ -9,6 +9,18 @@ use super::movement::{Movement, movement, product};
 /// The codes of the result of a node that moves elements of constants; `None` where no scales along one axis give
 /// them back.
 pub(super) fn moved(graph: &Graph, id: NodeId) -> Option<Codes> {
+    let direct = |codes: Codes| Codes { direct: codes.direct && is_turn(graph, id), ..codes };
+    in_new_places(graph, id).map(direct)
+}
+
+/// Whether a node swaps the axes of a matrix with one scale per index, which ONNX Runtime does with the integers.
+fn is_turn(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    let codes = node.input(0).and_then(|value| graph.codes(value));
+    node.is("Transpose") && codes.is_some_and(|codes| !codes.is_blocked())
+}
+
+fn in_new_places(graph: &Graph, id: NodeId) -> Option<Codes> {
     let node = graph.node(id);
     let first = graph.codes(node.input(0)?)?;
     let values = node.inputs.iter().flatten();

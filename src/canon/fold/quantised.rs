@@ -2,7 +2,7 @@
 //!
 //! Tools that quantise a model for training or for TensorRT keep float weights, and round them in the graph.
 
-use crate::ir::{Codes, DataType, Graph, Node, NodeId, Tensor};
+use crate::ir::{Codes, DataType, Factors, Graph, Node, NodeId, Tensor};
 use crate::ops::normal_axis;
 
 use super::Budget;
@@ -21,6 +21,24 @@ pub(super) fn floats(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<(
         return None;
     }
     Some((codes.decode(stored)?, codes))
+}
+
+/// The codes of a constant that a `DequantizeLinear` decodes, with the mark of products that read it directly.
+pub(super) fn marked(graph: &Graph, id: NodeId, factors: &Factors, codes: Codes) -> Codes {
+    let node = graph.node(id);
+    let stored = node.input(0).and_then(|value| graph.initializer(value));
+    let direct = node.output(0).zip(stored).is_some_and(|(output, stored)| {
+        node.is("DequantizeLinear") && factors.round_data(output, stored, &codes)
+    });
+    Codes { direct, ..codes }
+}
+
+/// Whether a node returns the constant matrix in few bits that it reads, as files write it in front of a product.
+pub(super) fn keeps_apart(graph: &Graph, id: NodeId) -> Option<(Tensor, Codes)> {
+    let node = graph.node(id);
+    let value = node.input(0).filter(|_| node.is("Flatten") && node.int("axis", 1) == 1)?;
+    let tensor = graph.initializer(value).filter(|tensor| tensor.dims.len() == 2)?;
+    Some((tensor.clone(), graph.codes(value)?.clone()))
 }
 
 /// The integers that constant floats are rounded to.
@@ -73,7 +91,7 @@ fn scaled(graph: &Graph, node: &Node, (stored, dtype): (&Tensor, DataType)) -> O
         1 => 0,
         _ => normal_axis(node.int("axis", 1), stored.dims.len())?,
     };
-    Some(Codes { dtype, axis, scale, zero })
+    Some(Codes { dtype, axis, scale, zero, direct: false })
 }
 
 /// The codes of a `Cast` of a constant in half precision to a wider type.

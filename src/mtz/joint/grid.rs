@@ -79,7 +79,7 @@ pub(super) fn rounded(
         (_, 0) => (1, scale),
         _ => (0, scale.transposed()?),
     };
-    Some((result, Codes { dtype, axis, scale, zero: None }))
+    Some((result, Codes { dtype, axis, scale, zero: None, direct: before.direct }))
 }
 
 /// A matrix whose weights are rounded to half precision; `None` if it cannot hold them.
@@ -111,6 +111,7 @@ mod tests {
             axis: 0,
             scale: Tensor::from_f32(&ndarray::arr0(0.1f32).into_dyn()),
             zero: None,
+            direct: false,
         };
         let matrix = arr2(&[[0.3f32, -1.27, 0.5], [0.0, 0.0, 0.7]]);
         let (found, codes) = rounded(matrix.view(), &before, 0).unwrap();
@@ -131,6 +132,7 @@ mod tests {
             axis: 1,
             scale: Tensor::from_f32(&arr2(&[[0.1f32, 0.2]]).into_dyn()),
             zero: None,
+            direct: false,
         };
         let matrix = arr2(&[[0.3f32, -0.7, 7.0, 2.0, 0.5]]);
         let (found, codes) = rounded(matrix.view(), &before, 0).unwrap();
@@ -150,7 +152,7 @@ mod tests {
     #[test]
     fn small_weights_are_stored_as_integers() {
         let scale = Tensor::from_f32(&ndarray::arr0(0.1f32).into_dyn());
-        let before = Codes { dtype: DataType::I8, axis: 0, scale, zero: None };
+        let before = Codes { dtype: DataType::I8, axis: 0, scale, zero: None, direct: false };
         let (found, codes) = rounded(arr2(&[[-1e-4f32, 1.0, 0.0]]).view(), &before, 0).unwrap();
         let weights = Tensor::from_f32(&found.slice(s![.., ..2]).to_owned().into_dyn());
         assert_eq!(codes.encode(&weights).unwrap().0.to_i64(), Some(vec![0, 127]));

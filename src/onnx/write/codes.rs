@@ -1,9 +1,10 @@
-//! Writes quantised constants as integers with a scale, and those of half precision with a `Cast`.
+//! Writes quantised constants as integers with a scale, and those of half precision with a `Cast`. A `Flatten`, which
+//! changes nothing, keeps apart what ONNX Runtime must not compute by operators of less precision.
 
 use std::collections::BTreeMap;
 
 use crate::error::Result;
-use crate::ir::{Codes, DataType, Graph, Tensor, ValueId};
+use crate::ir::{Codes, DataType, Factors, Graph, Tensor, ValueId};
 use crate::onnx::proto::attribute_proto::AttributeType;
 use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto};
 use crate::onnx::tensor;
@@ -13,8 +14,8 @@ const FEWEST_HALVES: usize = 128;
 
 /// A constant in few bits.
 pub(super) struct Stored {
-    /// The `DequantizeLinear` or `Cast` that computes its floats.
-    pub(super) node: NodeProto,
+    /// The `DequantizeLinear` or `Cast` that computes its floats, and what keeps it apart from a product.
+    pub(super) nodes: Vec<NodeProto>,
     /// The initializers that the node reads.
     pub(super) tensors: Vec<TensorProto>,
 }
@@ -26,14 +27,19 @@ pub(super) fn stored(
     constants: &[(ValueId, String)],
     mut claim: impl FnMut(&str) -> String,
 ) -> Result<BTreeMap<ValueId, Stored>> {
-    let mut all = BTreeMap::new();
+    let (mut all, factors) = (BTreeMap::new(), Factors::of(graph));
     for (id, name) in constants.iter().filter(|(id, _)| !graph.outputs.contains(id)) {
         let (Some(tensor), Some(codes)) = (graph.initializer(*id), graph.codes(*id)) else {
             continue;
         };
         if let Some((numbers, codes)) = along(codes, tensor) {
             let names = ["codes", "scale", "zero"].map(|part| claim(&format!("{name}.{part}")));
-            all.insert(*id, one(name, &names, &numbers, &codes)?);
+            let is_apart = !codes.direct && factors.round_data(*id, tensor, &codes);
+            let floats = is_apart.then(|| claim(&format!("{name}.floats")));
+            let output = floats.as_ref().unwrap_or(name);
+            let mut stored = one(name, output, &names, (&numbers, &codes))?;
+            stored.nodes.extend(floats.iter().map(|floats| kept_apart(name, floats)));
+            all.insert(*id, stored);
         }
     }
     Ok(all)
@@ -58,10 +64,28 @@ fn attribute(name: &str, number: i64) -> AttributeProto {
     }
 }
 
-fn one(name: &str, names: &[String; 3], numbers: &Tensor, codes: &Codes) -> Result<Stored> {
+/// `output` is the name of the floats.
+fn one(
+    name: &str,
+    output: &str,
+    names: &[String; 3],
+    (numbers, codes): (&Tensor, &Codes),
+) -> Result<Stored> {
     match codes.is_half() {
         true => widened(name, names, numbers, codes.scale.dtype),
-        false => dequantised(name, names, numbers, codes),
+        false => dequantised(name, output, names, (numbers, codes)),
+    }
+}
+
+/// A node that returns a matrix as it is.
+fn kept_apart(name: &str, floats: &str) -> NodeProto {
+    NodeProto {
+        name: Some(format!("{name}.apart")),
+        op_type: Some("Flatten".to_owned()),
+        input: vec![floats.to_owned()],
+        output: vec![name.to_owned()],
+        attribute: vec![attribute("axis", 1)],
+        ..NodeProto::default()
     }
 }
 
@@ -76,10 +100,15 @@ fn widened(name: &str, names: &[String; 3], half: &Tensor, wide: DataType) -> Re
         attribute: vec![attribute("to", wide.code().into())],
         ..NodeProto::default()
     };
-    Ok(Stored { node, tensors: vec![tensor::encode(codes, half)?] })
+    Ok(Stored { nodes: vec![node], tensors: vec![tensor::encode(codes, half)?] })
 }
 
-fn dequantised(name: &str, names: &[String; 3], numbers: &Tensor, codes: &Codes) -> Result<Stored> {
+fn dequantised(
+    name: &str,
+    output: &str,
+    names: &[String; 3],
+    (numbers, codes): (&Tensor, &Codes),
+) -> Result<Stored> {
     let parts = [Some(numbers), Some(&codes.scale), codes.zero.as_ref()];
     let named: Vec<(&String, &Tensor)> =
         names.iter().zip(parts).filter_map(|(name, part)| Some((name, part?))).collect();
@@ -92,9 +121,9 @@ fn dequantised(name: &str, names: &[String; 3], numbers: &Tensor, codes: &Codes)
         name: Some(format!("{name}.floats")),
         op_type: Some("DequantizeLinear".to_owned()),
         input: named.iter().map(|(name, _)| (*name).clone()).collect(),
-        output: vec![name.to_owned()],
+        output: vec![output.to_owned()],
         attribute: axis.into_iter().chain(size).collect(),
         ..NodeProto::default()
     };
-    Ok(Stored { node, tensors: tensors.collect::<Result<_>>()? })
+    Ok(Stored { nodes: vec![node], tensors: tensors.collect::<Result<_>>()? })
 }
