@@ -83,8 +83,12 @@ impl Builder {
 
     /// Records how a constant is stored. Products of all tasks read it directly, or none.
     pub(super) fn store_in(&mut self, constant: ValueId, codes: Codes) {
-        let is_direct = self.graph.codes(constant).is_none_or(|before| before.direct);
-        let direct = codes.direct && is_direct;
+        let before = self.graph.codes(constant);
+        let direct = codes.direct && before.is_none_or(|before| before.direct);
+        let fits = |own: &&Codes| {
+            self.graph.initializer(constant).is_some_and(|tensor| own.encode(tensor).is_some())
+        };
+        let codes = before.filter(fits).cloned().unwrap_or(codes);
         self.graph.set_codes(constant, Codes { direct, ..codes });
     }
 

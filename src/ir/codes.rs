@@ -6,10 +6,15 @@
 
 mod joined;
 
+use std::collections::BTreeSet;
+
 use ndarray::{ArrayD, Axis, IxDyn, Zip, arr0};
 
 use super::data_type::DataType;
 use super::tensor::Tensor;
+
+/// Most places of stored integers for each index that is used.
+const MOST_STORED: usize = 4;
 
 /// The quantisation with which a float constant was stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +31,11 @@ pub struct Codes {
     /// Whether the net had a `DequantizeLinear` right in front of a product, where ONNX Runtime computes with less
     /// precision. Files keep what stood between other constants and their products.
     pub direct: bool,
+    /// Indices per block, where there is a scale for each block.
+    pub block: usize,
+    /// For each index of `axis`, its place among the stored integers; `None` if it is the index itself. Places that
+    /// no index has are stored, too, so that blocks are whole.
+    pub places: Option<Vec<usize>>,
 }
 
 impl Codes {
@@ -40,6 +50,8 @@ impl Codes {
             scale,
             zero: None,
             direct: false,
+            block: 0,
+            places: None,
         })
     }
 
@@ -173,20 +185,34 @@ impl Codes {
             return Some((scale, zero));
         }
         let (extent, blocks) = (*shape.get(self.axis)?, *dims.get(self.axis)?);
-        let size =
-            extent.checked_div(blocks).filter(|size| size * blocks == extent && *size > 0)?;
-        let block_of: Vec<usize> = (0..extent).map(|index| index / size).collect();
+        let block_of: Vec<usize> = match &self.places {
+            Some(places) => {
+                let blocks_of = places.iter().map(|place| place.checked_div(self.block));
+                blocks_of.collect::<Option<Vec<usize>>>()?
+            }
+            None => {
+                let size = extent.checked_div(blocks);
+                let size = size.filter(|size| size * blocks == extent && *size > 0)?;
+                (0..extent).map(|index| index / size).collect()
+            }
+        };
+        if block_of.len() != extent || block_of.iter().any(|block| *block >= blocks) {
+            return None;
+        }
         let spread = Axis(self.axis);
         Some((scale.select(spread, &block_of), zero.select(spread, &block_of)))
     }
 
-    /// The quantisation of the entries `positions` along `axis`; `None` if a block is taken apart.
+    /// The quantisation of the entries `positions` along `axis`; `None` if little of the blocks is left.
     pub fn select(&self, axis: usize, positions: &[usize]) -> Option<Codes> {
         if self.is_uniform() || (axis != self.axis && !self.is_blocked()) {
             return Some(self.clone());
         }
         let (along, positions) = match self.is_blocked() {
-            true if axis == self.axis => (axis, self.blocks(positions)?),
+            true if axis == self.axis => match self.blocks(positions) {
+                Some(blocks) => (axis, blocks),
+                None => return self.scattered(positions),
+            },
             true => (axis, positions.to_vec()),
             false => (0, positions.to_vec()),
         };
@@ -200,13 +226,51 @@ impl Codes {
             Some(zero) => Some(part(zero)?),
             None => None,
         };
-        Some(Codes { scale: part(&self.scale)?, zero, ..self.clone() })
+        let scale = part(&self.scale)?;
+        let (block, places) = match scale.dims.is_empty() {
+            true => (0, None),
+            false => (self.block, self.places.clone()),
+        };
+        Some(Codes { scale, zero, block, places, ..self.clone() })
     }
 
-    /// The blocks in `positions`, if `positions` has all indices of the axis, in whole blocks.
+    /// The codes of single indices of blocks, each of which is picked once. The blocks stay as they are stored.
+    fn scattered(&self, positions: &[usize]) -> Option<Codes> {
+        let extent = self.stored_extent()?;
+        let place = |index: &usize| match &self.places {
+            Some(places) => places.get(*index).copied(),
+            None => Some(*index).filter(|index| *index < extent),
+        };
+        let places: Vec<usize> = positions.iter().map(place).collect::<Option<_>>()?;
+        let distinct: BTreeSet<&usize> = places.iter().collect();
+        let is_worth = extent / MOST_STORED <= places.len() && distinct.len() == places.len();
+        is_worth.then(|| Codes { places: Some(places), direct: false, ..self.clone() })
+    }
+
+    /// The number of places along `axis`, where there are blocks of known size.
+    fn stored_extent(&self) -> Option<usize> {
+        let blocks = self.scale.dims.get(self.axis)?;
+        self.block.checked_mul(*blocks).filter(|extent| *extent > 0 && self.is_blocked())
+    }
+
+    /// Integers as they are stored, where indices have other places; those that no index has are any.
+    pub fn in_places(&self, numbers: &Tensor) -> Option<Tensor> {
+        let (places, extent) = (self.places.as_ref()?, self.stored_extent()?);
+        let own = *numbers.dims.get(self.axis)?;
+        let mut index_of = vec![0; Some(extent).filter(|n| n / MOST_STORED <= own)?];
+        for (index, place) in places.iter().enumerate() {
+            *index_of.get_mut(*place)? = index;
+        }
+        numbers.select(self.axis, &index_of)
+    }
+
+    /// The blocks in `positions`, if these are whole blocks.
     fn blocks(&self, positions: &[usize]) -> Option<Vec<usize>> {
-        let count = *self.scale.dims.get(self.axis)?;
-        let size = positions.len().checked_div(count).filter(|size| *size > 0)?;
+        let count = *self.scale.dims.get(self.axis).filter(|_| self.places.is_none())?;
+        let size = match self.block {
+            0 => positions.len().checked_div(count).filter(|size| *size > 0)?,
+            size => size,
+        };
         let block = |block: &[usize]| {
             let first = *block.first()?;
             let is_run = block.iter().enumerate().all(|(i, place)| *place == first + i);

@@ -90,7 +90,7 @@ pub fn dequantise(graph: &mut Graph) -> Result<()> {
         if let Some((tensor, codes)) = quantised::floats(graph, id, &mut budget) {
             let codes = quantised::marked(graph, id, &factors, codes);
             replace(graph, output, tensor, Some(codes));
-        } else if let Some((tensor, codes)) = quantised::keeps_apart(graph, id) {
+        } else if let Some((tensor, codes)) = quantised::behind(graph, id, &mut budget) {
             replace(graph, output, tensor, Some(codes));
         }
     }

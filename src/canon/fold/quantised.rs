@@ -33,12 +33,26 @@ pub(super) fn marked(graph: &Graph, id: NodeId, factors: &Factors, codes: Codes)
     Codes { direct, ..codes }
 }
 
-/// Whether a node returns the constant matrix in few bits that it reads, as files write it in front of a product.
-pub(super) fn keeps_apart(graph: &Graph, id: NodeId) -> Option<(Tensor, Codes)> {
+/// A constant in few bits behind a node that files write for it: a `Flatten`, which keeps a matrix apart from a
+/// product, or a `Gather`, which brings the inputs of blocks into another order.
+pub(super) fn behind(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<(Tensor, Codes)> {
     let node = graph.node(id);
-    let value = node.input(0).filter(|_| node.is("Flatten") && node.int("axis", 1) == 1)?;
-    let tensor = graph.initializer(value).filter(|tensor| tensor.dims.len() == 2)?;
-    Some((tensor.clone(), graph.codes(value)?.clone()))
+    let value = node.input(0)?;
+    let (tensor, codes) = (graph.initializer(value)?, graph.codes(value)?);
+    if node.is("Flatten") && node.int("axis", 1) == 1 && tensor.dims.len() == 2 {
+        return Some((tensor.clone(), codes.clone()));
+    }
+    let places = graph.initializer(node.input(1).filter(|_| node.is("Gather"))?)?;
+    let axis = normal_axis(node.int("axis", 0), tensor.dims.len())?;
+    let extent = *tensor.dims.get(axis)?;
+    let each = tensor.data.len().checked_div(extent)?.checked_mul(places.len())?;
+    if places.dims.len() != 1 || !budget.take(&[tensor, places], each as u64, 0) {
+        return None;
+    }
+    let order: Option<Vec<usize>> =
+        places.to_i64()?.into_iter().map(|place| usize::try_from(place).ok()).collect();
+    let order = order.filter(|order| order.iter().all(|place| *place < extent))?;
+    Some((tensor.select(axis, &order)?, codes.select(axis, &order)?))
 }
 
 /// The integers that constant floats are rounded to.
@@ -91,7 +105,9 @@ fn scaled(graph: &Graph, node: &Node, (stored, dtype): (&Tensor, DataType)) -> O
         1 => 0,
         _ => normal_axis(node.int("axis", 1), stored.dims.len())?,
     };
-    Some(Codes { dtype, axis, scale, zero, direct: false })
+    let block = usize::try_from(node.int("block_size", 0)).ok()?;
+    let block = if scale.dims.len() > 1 { block } else { 0 };
+    Some(Codes { dtype, axis, scale, zero, direct: false, block, places: None })
 }
 
 /// The codes of a `Cast` of a constant in half precision to a wider type.

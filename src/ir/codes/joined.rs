@@ -35,7 +35,8 @@ impl Codes {
         let zeros = ArrayD::from_shape_vec(IxDyn(&dims), zeros).ok()?;
         let zero = Tensor::from_ints(first.dtype, &zeros).filter(|_| has_zeros);
         let scale = Tensor { dtype: first.scale.dtype, dims, data: scale.into() };
-        Some(Codes { dtype: first.dtype, axis, scale, zero, direct })
+        let (block, places) = (0, None);
+        Some(Codes { dtype: first.dtype, axis, scale, zero, direct, block, places })
     }
 
     /// Whether integers and scales have the types of other ones.
@@ -53,7 +54,8 @@ fn in_blocks(parts: &[(&Codes, usize)], axis: usize) -> Option<Codes> {
     };
     let is_alike = |codes: &Codes, own: usize| {
         let fits = codes.is_blocked() && codes.axis == first.axis && codes.is_like(first);
-        fits && size(codes, own) == size(first, extent)
+        let keeps = codes.places == first.places && (axis != first.axis || codes.places.is_none());
+        fits && keeps && size(codes, own) == size(first, extent)
     };
     if !parts.iter().all(|(codes, own)| is_alike(codes, *own)) {
         return None;
@@ -96,6 +98,8 @@ mod tests {
             scale: Tensor::from_f32(&scale.into_dyn()),
             zero: zero.and_then(|zero| Tensor::from_ints(DataType::U4, &zero.into_dyn())),
             direct: true,
+            block: 0,
+            places: None,
         };
         let numbers = |rows: ndarray::Array2<i64>| {
             Tensor::from_ints(DataType::U4, &rows.into_dyn()).unwrap()

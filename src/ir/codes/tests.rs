@@ -9,6 +9,8 @@ fn codes() -> Codes {
         scale: Tensor::from_f32(&arr1(&[0.1f32, 0.037, 3.0]).into_dyn()),
         zero: Tensor::from_ints(DataType::I8, &zero),
         direct: false,
+        block: 0,
+        places: None,
     }
 }
 
@@ -47,7 +49,7 @@ fn a_matrix_of_a_stack_of_one_keeps_its_codes() {
     let per_row = Tensor::from_f32(&arr1(&[0.5f32, 0.25]).into_dyn());
     let blocked = Tensor::from_f32(&arr2(&[[0.5f32], [0.25]]).into_dyn());
     for (axis, scale) in [(1, per_row), (2, in_stack(&blocked))] {
-        let codes = Codes { dtype: DataType::I8, axis, scale, zero: None, direct: false };
+        let codes = Codes { dtype: DataType::I8, axis, scale, zero: None, direct: false, block: 0, places: None };
         let floats = codes.decode(&in_stack(&matrix)).unwrap();
         let inner = Tensor { dims: vec![2, 2], ..floats };
         let found = codes.behind(1).unwrap().encode(&inner);
@@ -64,6 +66,8 @@ fn blocks_have_scales_of_their_own() {
         scale: Tensor::from_f32(&scale),
         zero: Tensor::from_ints(DataType::I4, &arr2(&[[0i64, 1], [-2, 0]]).into_dyn()),
         direct: false,
+        block: 0,
+        places: None,
     };
     let numbers = arr2(&[[-8i64, 7, 1, 2], [3, 4, -5, 6]]).into_dyn();
     let stored = Tensor::from_ints(DataType::I4, &numbers).unwrap();
@@ -89,6 +93,8 @@ fn floats_become_the_nearest_even_integers_in_range() {
         scale: Tensor::from_f32(&ndarray::arr0(scale).into_dyn()),
         zero,
         direct: false,
+        block: 0,
+        places: None,
     };
     let floats = Tensor::from_f32(&arr1(&[0.5f32, 1.5, -2.5, 0.3, 1e9, -1e30]).into_dyn());
     let found = uniform(1.0, None, DataType::I8).quantise(&floats).unwrap();
@@ -125,6 +131,8 @@ fn joined_constants_have_the_scales_of_their_parts() {
         scale: Tensor::from_f32(&ndarray::arr0(0.25f32).into_dyn()),
         zero: None,
         direct: false,
+        block: 0,
+        places: None,
     };
     let pair = Tensor::from_ints(DataType::I8, &arr2(&[[7i64, -3], [2, 9]]).into_dyn()).unwrap();
     let both = |a: &Tensor, b: &Tensor| Tensor {

@@ -148,6 +148,8 @@ fn sum_of(
         scale: Tensor::from_f32(&scale.into_dyn()),
         zero: None,
         direct: false,
+        block: 0,
+        places: None,
     };
     let floats = tensor(sum.view())?;
     Ok((tensor(rows.common.view())?, Some(Difference { floats, codes })))

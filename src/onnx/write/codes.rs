@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::Result;
+use ndarray::Array1;
+
+use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Codes, DataType, Factors, Graph, Tensor, ValueId};
 use crate::onnx::proto::attribute_proto::AttributeType;
 use crate::onnx::proto::{AttributeProto, NodeProto, TensorProto};
@@ -34,11 +36,20 @@ pub(super) fn stored(
         };
         if let Some((numbers, codes)) = along(codes, tensor) {
             let names = ["codes", "scale", "zero"].map(|part| claim(&format!("{name}.{part}")));
+            let placed = codes.in_places(&numbers);
             let is_apart = !codes.direct && factors.round_data(*id, tensor, &codes);
-            let floats = is_apart.then(|| claim(&format!("{name}.floats")));
+            let floats =
+                (is_apart || placed.is_some()).then(|| claim(&format!("{name}.floats")));
             let output = floats.as_ref().unwrap_or(name);
-            let mut stored = one(name, output, &names, (&numbers, &codes))?;
-            stored.nodes.extend(floats.iter().map(|floats| kept_apart(name, floats)));
+            let whole = placed.as_ref().unwrap_or(&numbers);
+            let mut stored = one(name, output, &names, (whole, &codes))?;
+            if let (Some(floats), Some(places)) = (&floats, &codes.places) {
+                let places_name = claim(&format!("{name}.places"));
+                stored.tensors.push(numbered(&places_name, places)?);
+                stored.nodes.push(in_order(name, [floats, &places_name], codes.axis));
+            } else if let Some(floats) = &floats {
+                stored.nodes.push(kept_apart(name, floats));
+            }
             all.insert(*id, stored);
         }
     }
@@ -52,7 +63,9 @@ fn along(codes: &Codes, tensor: &Tensor) -> Option<(Tensor, Codes)> {
         return None;
     }
     let (numbers, axis) = codes.encode(tensor)?;
-    Some((numbers, codes.along(axis)?))
+    let codes = codes.along(axis)?;
+    let is_placed = codes.places.is_none() || codes.in_places(&numbers).is_some();
+    is_placed.then_some((numbers, codes))
 }
 
 fn attribute(name: &str, number: i64) -> AttributeProto {
@@ -75,6 +88,28 @@ fn one(
         true => widened(name, names, numbers, codes.scale.dtype),
         false => dequantised(name, output, names, (numbers, codes)),
     }
+}
+
+/// A node that picks entries of floats, which lie in other places.
+fn in_order(name: &str, inputs: [&String; 2], axis: usize) -> NodeProto {
+    NodeProto {
+        name: Some(format!("{name}.apart")),
+        op_type: Some("Gather".to_owned()),
+        input: inputs.map(String::clone).to_vec(),
+        output: vec![name.to_owned()],
+        attribute: vec![attribute("axis", axis as i64)],
+        ..NodeProto::default()
+    }
+}
+
+/// Places as a constant of a file.
+fn numbered(name: &str, places: &[usize]) -> Result<TensorProto> {
+    let numbers: Array1<i64> = places.iter().map(|place| *place as i64).collect();
+    let tensor = Tensor::from_ints(DataType::I32, &numbers.into_dyn()).ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported, "a constant in few bits has too many entries")
+            .hint("store it as floats")
+    })?;
+    tensor::encode(name, &tensor)
 }
 
 /// A node that returns a matrix as it is.
