@@ -222,6 +222,11 @@ const LAYERS: &[Pass] = &[
     Pass { name: "largest", run: Rewrite(largest::run) },
 ];
 
+/// The oldest operator set in which a model can be brought to canonical form.
+pub fn oldest_opset(model: &Model) -> i64 {
+    unfuse::oldest_opset(&model.graph).max(model.opset())
+}
+
 /// Limit of rounds. No chain of simplifications needs so many, unless two passes undo each other.
 const MOST_ROUNDS: usize = 100;
 
