@@ -5,16 +5,12 @@
 //! the graph is written, or exact in half precision, the file gets the few bits again.
 
 mod joined;
-
-use std::collections::BTreeSet;
+mod places;
 
 use ndarray::{ArrayD, Axis, IxDyn, Zip, arr0};
 
 use super::data_type::DataType;
 use super::tensor::Tensor;
-
-/// Most places of stored integers for each index that is used.
-const MOST_STORED: usize = 4;
 
 /// The quantisation with which a float constant was stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -232,51 +228,6 @@ impl Codes {
             false => (self.block, self.places.clone()),
         };
         Some(Codes { scale, zero, block, places, ..self.clone() })
-    }
-
-    /// The codes of single indices of blocks, each of which is picked once. The blocks stay as they are stored.
-    fn scattered(&self, positions: &[usize]) -> Option<Codes> {
-        let extent = self.stored_extent()?;
-        let place = |index: &usize| match &self.places {
-            Some(places) => places.get(*index).copied(),
-            None => Some(*index).filter(|index| *index < extent),
-        };
-        let places: Vec<usize> = positions.iter().map(place).collect::<Option<_>>()?;
-        let distinct: BTreeSet<&usize> = places.iter().collect();
-        let is_worth = extent / MOST_STORED <= places.len() && distinct.len() == places.len();
-        is_worth.then(|| Codes { places: Some(places), direct: false, ..self.clone() })
-    }
-
-    /// The number of places along `axis`, where there are blocks of known size.
-    fn stored_extent(&self) -> Option<usize> {
-        let blocks = self.scale.dims.get(self.axis)?;
-        self.block.checked_mul(*blocks).filter(|extent| *extent > 0 && self.is_blocked())
-    }
-
-    /// Integers as they are stored, where indices have other places; those that no index has are any.
-    pub fn in_places(&self, numbers: &Tensor) -> Option<Tensor> {
-        let (places, extent) = (self.places.as_ref()?, self.stored_extent()?);
-        let own = *numbers.dims.get(self.axis)?;
-        let mut index_of = vec![0; Some(extent).filter(|n| n / MOST_STORED <= own)?];
-        for (index, place) in places.iter().enumerate() {
-            *index_of.get_mut(*place)? = index;
-        }
-        numbers.select(self.axis, &index_of)
-    }
-
-    /// The blocks in `positions`, if these are whole blocks.
-    fn blocks(&self, positions: &[usize]) -> Option<Vec<usize>> {
-        let count = *self.scale.dims.get(self.axis).filter(|_| self.places.is_none())?;
-        let size = match self.block {
-            0 => positions.len().checked_div(count).filter(|size| *size > 0)?,
-            size => size,
-        };
-        let block = |block: &[usize]| {
-            let first = *block.first()?;
-            let is_run = block.iter().enumerate().all(|(i, place)| *place == first + i);
-            (is_run && first % size == 0 && block.len() == size).then_some(first / size)
-        };
-        positions.chunks(size).map(block).collect()
     }
 }
 

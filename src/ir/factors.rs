@@ -96,7 +96,10 @@ impl Factors {
             return (straight && codes.axis == 1) || (turned && codes.axis == 0);
         }
         let blocks = codes.scale.dims.first().copied().unwrap_or(0);
-        let size = inputs.checked_div(blocks).unwrap_or(0);
+        let size = match codes.block {
+            0 => inputs.checked_div(blocks).unwrap_or(0),
+            size => size,
+        };
         straight && codes.axis == 0 && size >= SMALLEST_BLOCK && size.is_power_of_two()
     }
 }

@@ -107,7 +107,10 @@ fn scaled(graph: &Graph, node: &Node, (stored, dtype): (&Tensor, DataType)) -> O
     };
     let block = usize::try_from(node.int("block_size", 0)).ok()?;
     let block = if scale.dims.len() > 1 { block } else { 0 };
-    Some(Codes { dtype, axis, scale, zero, direct: false, block, places: None })
+    let extent = *stored.dims.get(axis).unwrap_or(&0);
+    let is_partial = block > 0 && extent % block != 0;
+    let places = is_partial.then(|| (0..extent).collect());
+    Some(Codes { dtype, axis, scale, zero, direct: false, block, places })
 }
 
 /// The codes of a `Cast` of a constant in half precision to a wider type.
@@ -121,14 +124,14 @@ fn is_flat(tensor: &Tensor, stored: &Tensor) -> bool {
     tensor.dims.len() <= stored.dims.len().min(1)
 }
 
-/// Whether each block of `size` indices along `axis` has a scale, and all blocks are complete.
+/// Whether each block of `size` indices along `axis` has a scale. The last block may have fewer.
 fn is_blocked(stored: &Tensor, scale: &Tensor, axis: usize, size: i64) -> bool {
-    let Ok(size) = usize::try_from(size) else { return false };
+    let Some(size) = usize::try_from(size).ok().filter(|size| *size > 0) else { return false };
     let mut pairs = stored.dims.iter().zip(&scale.dims).enumerate();
     stored.dims.len() == scale.dims.len()
         && scale.len() > 1
         && pairs.all(|(place, (all, blocks))| match place == axis {
-            true => blocks.checked_mul(size) == Some(*all),
+            true => *blocks == all.div_ceil(size),
             false => all == blocks,
         })
 }

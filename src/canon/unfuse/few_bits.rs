@@ -59,7 +59,7 @@ fn weight(site: &Site<'_>) -> Option<(Tensor, Codes)> {
         axis: usize::from(blocks == 1),
         scale,
         zero,
-        direct: direct && !is_partial,
+        direct,
         block: if blocks > 1 { block } else { 0 },
         places: is_partial.then(|| (0..inputs).collect()),
     };
@@ -179,7 +179,8 @@ impl Bits {
     /// Numbers in rows, each row in whole bytes and the first number in the lowest bits.
     fn unpacked(self, packed: &Tensor, rows: usize, columns: usize) -> Option<Array2<i64>> {
         let width = columns.div_ceil(self.per_byte());
-        let is_packed = packed.dtype == DataType::U8 && rows.checked_mul(width) == Some(packed.len());
+        let is_packed =
+            packed.dtype == DataType::U8 && rows.checked_mul(width) == Some(packed.len());
         let bytes = packed.data.as_ref();
         if !is_packed || bytes.len() != packed.len() {
             return None;

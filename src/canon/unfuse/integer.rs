@@ -43,18 +43,16 @@ fn weight(site: &mut Site<'_>, slots: [usize; 3]) -> Option<ValueId> {
 fn is_single(site: &Site<'_>, value: ValueId) -> bool {
     match site.graph.initializer(value) {
         Some(tensor) => tensor.len() == 1,
-        None => types::shape(site.graph, value).is_some_and(|shape| {
-            shape.iter().all(|extent| extent.known() == Some(1))
-        }),
+        None => types::shape(site.graph, value)
+            .is_some_and(|shape| shape.iter().all(|extent| extent.known() == Some(1))),
     }
 }
 
 /// A value, rounded to 256 steps between its extremes.
 fn rounded(site: &mut Site<'_>, value: ValueId) -> Option<ValueId> {
     let name = format!("{}.rounded", site.name);
-    let parts: Vec<Option<ValueId>> = (0..3)
-        .map(|_| Some(site.graph.add_value(&name, ValueKind::Detached, None)))
-        .collect();
+    let parts: Vec<Option<ValueId>> =
+        (0..3).map(|_| Some(site.graph.add_value(&name, ValueKind::Detached, None))).collect();
     site.graph.add_node(Node {
         name,
         op: "DynamicQuantizeLinear".to_owned(),

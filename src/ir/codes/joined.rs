@@ -101,16 +101,20 @@ mod tests {
             block: 0,
             places: None,
         };
-        let numbers = |rows: ndarray::Array2<i64>| {
-            Tensor::from_ints(DataType::U4, &rows.into_dyn()).unwrap()
-        };
-        let (a, b) = (codes(arr2(&[[0.5], [0.1]]), None), codes(arr2(&[[2.0], [3.0]]), Some(arr2(&[[1], [8]]))));
-        let (first, second) = (numbers(arr2(&[[1], [2], [3], [4]])), numbers(arr2(&[[5], [6], [7], [8]])));
+        let numbers =
+            |rows: ndarray::Array2<i64>| Tensor::from_ints(DataType::U4, &rows.into_dyn()).unwrap();
+        let (a, b) = (
+            codes(arr2(&[[0.5], [0.1]]), None),
+            codes(arr2(&[[2.0], [3.0]]), Some(arr2(&[[1], [8]]))),
+        );
+        let (first, second) =
+            (numbers(arr2(&[[1], [2], [3], [4]])), numbers(arr2(&[[5], [6], [7], [8]])));
         let floats = [a.decode(&first).unwrap(), b.decode(&second).unwrap()];
         let floats = floats.map(|part| part.to_f64().unwrap());
         for (axis, extent) in [(0, 4), (1, 1)] {
             let joined = Codes::joined(&[(&a, extent), (&b, extent)], axis).unwrap();
-            let all = Tensor::from_f64(DataType::F32, &concatenated(&floats, axis).unwrap()).unwrap();
+            let all =
+                Tensor::from_f64(DataType::F32, &concatenated(&floats, axis).unwrap()).unwrap();
             let (found, _) = joined.encode(&all).unwrap();
             assert_eq!(joined.decode(&found), Some(all));
             assert!(joined.direct);

@@ -194,7 +194,15 @@ mod tests {
     #[test]
     fn small_weights_are_stored_as_integers() {
         let scale = Tensor::from_f32(&ndarray::arr0(0.1f32).into_dyn());
-        let before = Codes { dtype: DataType::I8, axis: 0, scale, zero: None, direct: false, block: 0, places: None };
+        let before = Codes {
+            dtype: DataType::I8,
+            axis: 0,
+            scale,
+            zero: None,
+            direct: false,
+            block: 0,
+            places: None,
+        };
         let (found, codes) = rounded(arr2(&[[-1e-4f32, 1.0, 0.0]]).view(), &before, 0).unwrap();
         let weights = Tensor::from_f32(&found.slice(s![.., ..2]).to_owned().into_dyn());
         assert_eq!(codes.encode(&weights).unwrap().0.to_i64(), Some(vec![0, 127]));

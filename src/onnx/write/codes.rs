@@ -36,14 +36,14 @@ pub(super) fn stored(
         };
         if let Some((numbers, codes)) = along(codes, tensor) {
             let names = ["codes", "scale", "zero"].map(|part| claim(&format!("{name}.{part}")));
-            let placed = codes.in_places(&numbers);
+            let placed = if codes.is_in_order() { None } else { codes.in_places(&numbers) };
             let is_apart = !codes.direct && factors.round_data(*id, tensor, &codes);
-            let floats =
-                (is_apart || placed.is_some()).then(|| claim(&format!("{name}.floats")));
+            let floats = (is_apart || placed.is_some()).then(|| claim(&format!("{name}.floats")));
             let output = floats.as_ref().unwrap_or(name);
             let whole = placed.as_ref().unwrap_or(&numbers);
             let mut stored = one(name, output, &names, (whole, &codes))?;
-            if let (Some(floats), Some(places)) = (&floats, &codes.places) {
+            let places = codes.places.as_ref().filter(|_| placed.is_some());
+            if let (Some(floats), Some(places)) = (&floats, places) {
                 let places_name = claim(&format!("{name}.places"));
                 stored.tensors.push(numbered(&places_name, places)?);
                 stored.nodes.push(in_order(name, [floats, &places_name], codes.axis));
@@ -64,7 +64,7 @@ fn along(codes: &Codes, tensor: &Tensor) -> Option<(Tensor, Codes)> {
     }
     let (numbers, axis) = codes.encode(tensor)?;
     let codes = codes.along(axis)?;
-    let is_placed = codes.places.is_none() || codes.in_places(&numbers).is_some();
+    let is_placed = codes.is_in_order() || codes.in_places(&numbers).is_some();
     is_placed.then_some((numbers, codes))
 }
 
@@ -149,7 +149,10 @@ fn dequantised(
         names.iter().zip(parts).filter_map(|(name, part)| Some((name, part?))).collect();
     let tensors = named.iter().map(|(name, tensor)| tensor::encode(name, tensor));
     let blocks = codes.scale.dims.get(codes.axis).filter(|_| codes.is_blocked());
-    let size = blocks.and_then(|blocks| numbers.dims.get(codes.axis)?.checked_div(*blocks));
+    let size = blocks.and_then(|blocks| match codes.block {
+        0 => numbers.dims.get(codes.axis)?.checked_div(*blocks),
+        size => Some(size),
+    });
     let axis = (!codes.is_uniform()).then(|| attribute("axis", codes.axis as i64));
     let size = size.map(|size| attribute("block_size", size as i64));
     let node = NodeProto {

@@ -148,8 +148,8 @@ impl<'a> Scope<'a> {
         let name = self.claim(graph, name);
         let (count, mut before) = (nodes.len(), None);
         for (place, mut node) in nodes.into_iter().enumerate() {
-            if let Some(before) = before.take() {
-                node.input = vec![before];
+            if let (Some(before), Some(data)) = (before.take(), node.input.first_mut()) {
+                *data = before;
             }
             let is_last = place + 1 == count;
             let floats = format!("{name}.floats");
