@@ -27,43 +27,31 @@ fn weight(site: &Site<'_>) -> Option<(Tensor, Codes)> {
     let node = site.node();
     let size = |name: &str| usize::try_from(node.int(name, 0)).ok().filter(|size| *size > 0);
     let (inputs, outputs, block) = (size("K")?, size("N")?, size("block_size")?);
-    let bits = Bits::of(node.int("bits", 4))?;
-    let blocks = inputs.div_ceil(block);
-    let packed = site.constant(1)?;
-    let whole = bits.unpacked(packed, outputs, blocks.checked_mul(block)?)?;
-    let numbers = whole.slice(ndarray::s![.., ..inputs]).reversed_axes();
-    let scale = site.constant(2).filter(|scale| scale.dtype.is_float())?;
-    let scale = matrix(&scale.to_f64().ok()?, outputs, blocks)?.reversed_axes();
+    let (bits, blocks) = (Bits::of(node.int("bits", 4))?, inputs.div_ceil(block));
+    let whole = bits.unpacked(site.constant(1)?, outputs, blocks.checked_mul(block)?)?;
+    let numbers = whole.slice(ndarray::s![.., ..inputs]).reversed_axes().to_owned();
+    let steps = site.constant(2).filter(|scale| scale.dtype.is_float())?;
+    let scale = matrix(&steps.to_f64().ok()?, outputs, blocks)?.reversed_axes();
     let zero = match site.input(3) {
         Some(_) => Some(bits.zeros(site.constant(3)?, outputs, blocks)?.reversed_axes()),
         None => None,
     };
-    let dtype = site.constant(2)?.dtype;
-    let direct = node.int("accuracy_level", 0) >= ROUNDS_DATA;
-    let (numbers, zero, kind) = match zero {
-        Some(zero) => (numbers.to_owned(), Some(zero), bits.unsigned()),
-        None => (numbers.mapv(|number| number - bits.middle()), None, bits.signed()),
-    };
+    let (numbers, zero) = bits.stored(numbers, zero)?;
+    // A single block per output has one scale.
     let flat = |tensor: Tensor| match blocks {
         1 => Tensor { dims: vec![outputs], ..tensor },
         _ => tensor,
     };
-    let scale = flat(Tensor::from_f64(dtype, &scale.into_dyn()).ok()?);
-    let zero = match zero {
-        Some(zero) => Some(flat(Tensor::from_ints(kind, &zero.into_dyn())?)),
-        None => None,
-    };
     let is_partial = blocks > 1 && blocks * block != inputs;
     let codes = Codes {
-        dtype: kind,
+        dtype: numbers.dtype,
         axis: usize::from(blocks == 1),
-        scale,
-        zero,
-        direct,
+        scale: flat(Tensor::from_f64(steps.dtype, &scale.into_dyn()).ok()?),
+        zero: zero.map(flat),
+        direct: node.int("accuracy_level", 0) >= ROUNDS_DATA,
         block: if blocks > 1 { block } else { 0 },
         places: is_partial.then(|| (0..inputs).collect()),
     };
-    let numbers = Tensor::from_ints(kind, &numbers.into_dyn())?;
     Some((codes.decode(&numbers)?, codes))
 }
 
@@ -81,41 +69,13 @@ pub(super) fn rows(site: &mut Site<'_>) -> Option<ValueId> {
 fn table(site: &Site<'_>) -> Option<(Tensor, Codes)> {
     let node = site.node();
     let block = usize::try_from(node.int("block_size", 128)).ok().filter(|size| *size > 0)?;
-    let (stored, scale) = (site.constant(0)?, site.constant(2)?);
+    let scale = site.constant(2)?;
     let [count, blocks] = *scale.dims.as_slice() else { return None };
-    if node.int("quantize_axis", 1) != 1 || stored.dims.first() != Some(&count) {
-        return None;
-    }
-    let given = site.input(3).map(|_| site.constant(3));
-    let (numbers, zero) = match stored.dtype {
-        DataType::U8 => {
-            let bits = Bits::of(node.int("bits", 4))?;
-            let columns = bits.per_byte().checked_mul(*stored.dims.get(1)?)?;
-            let numbers = bits.unpacked(stored, count, columns)?;
-            let zero = match given {
-                Some(zero) => Some(bits.zeros(zero?, count, blocks)?),
-                None => None,
-            };
-            match zero {
-                Some(zero) => (
-                    Tensor::from_ints(bits.unsigned(), &numbers.into_dyn())?,
-                    Some(Tensor::from_ints(bits.unsigned(), &zero.into_dyn())?),
-                ),
-                None => {
-                    let numbers = numbers.mapv(|number| number - bits.middle());
-                    (Tensor::from_ints(bits.signed(), &numbers.into_dyn())?, None)
-                }
-            }
-        }
-        DataType::I4 | DataType::U4 => match given {
-            Some(zero) => (stored.clone(), Some(zero?.clone())),
-            None => (stored.clone(), None),
-        },
-        _ => return None,
-    };
+    let (numbers, zero) = entries(site, [count, blocks])?;
     let columns = *numbers.dims.get(1)?;
     let fits = zero.as_ref().is_none_or(|zero| zero.dims == scale.dims);
-    if !fits || columns.div_ceil(block) != blocks {
+    let is_along_rows = node.int("quantize_axis", 1) == 1 && numbers.dims.first() == Some(&count);
+    if !fits || !is_along_rows || columns.div_ceil(block) != blocks {
         return None;
     }
     let is_partial = blocks.checked_mul(block)? != columns;
@@ -129,6 +89,29 @@ fn table(site: &Site<'_>) -> Option<(Tensor, Codes)> {
         places: is_partial.then(|| (0..columns).collect()),
     };
     Some((codes.decode(&numbers)?, codes))
+}
+
+/// The integers and zero points of a table with this many rows and blocks, one to a number or packed in bytes.
+fn entries(site: &Site<'_>, [rows, blocks]: [usize; 2]) -> Option<(Tensor, Option<Tensor>)> {
+    let stored = site.constant(0).filter(|stored| stored.dims.len() == 2)?;
+    let given = match site.input(3) {
+        Some(_) => Some(site.constant(3)?),
+        None => None,
+    };
+    match stored.dtype {
+        DataType::I4 | DataType::U4 => Some((stored.clone(), given.cloned())),
+        DataType::U8 => {
+            let bits = Bits::of(site.node().int("bits", 4))?;
+            let columns = bits.per_byte().checked_mul(*stored.dims.get(1)?)?;
+            let numbers = bits.unpacked(stored, rows, columns)?;
+            let zero = match given {
+                Some(zero) => Some(bits.zeros(zero, rows, blocks)?),
+                None => None,
+            };
+            bits.stored(numbers, zero)
+        }
+        _ => None,
+    }
 }
 
 /// How many bits a packed number has.
@@ -162,18 +145,22 @@ impl Bits {
         }
     }
 
-    fn unsigned(self) -> DataType {
-        match self {
-            Bits::Four => DataType::U4,
-            Bits::Eight => DataType::U8,
-        }
-    }
-
-    fn signed(self) -> DataType {
-        match self {
-            Bits::Four => DataType::I4,
-            Bits::Eight => DataType::I8,
-        }
+    /// Numbers and zero points as files have them: with a sign if there are no zero points.
+    fn stored(
+        self,
+        numbers: Array2<i64>,
+        zero: Option<Array2<i64>>,
+    ) -> Option<(Tensor, Option<Tensor>)> {
+        let [unsigned, signed] = match self {
+            Bits::Four => [DataType::U4, DataType::I4],
+            Bits::Eight => [DataType::U8, DataType::I8],
+        };
+        let Some(zero) = zero else {
+            let numbers = numbers.mapv(|number| number - self.middle());
+            return Some((Tensor::from_ints(signed, &numbers.into_dyn())?, None));
+        };
+        let zero = Tensor::from_ints(unsigned, &zero.into_dyn())?;
+        Some((Tensor::from_ints(unsigned, &numbers.into_dyn())?, Some(zero)))
     }
 
     /// Numbers in rows, each row in whole bytes and the first number in the lowest bits.
