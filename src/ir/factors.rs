@@ -84,7 +84,10 @@ impl Factors {
         let [inputs, _] = *tensor.dims.as_slice() else { return false };
         let is_small =
             matches!(codes.dtype, DataType::I4 | DataType::U4 | DataType::I8 | DataType::U8);
-        let (straight, turned) = (self.straight.contains(&value), self.turned.contains(&value));
+        // The runtime takes a transpose of four bits into the integers only if they have zero points.
+        let turns = codes.zero.is_some() || matches!(codes.dtype, DataType::I8 | DataType::U8);
+        let straight = self.straight.contains(&value);
+        let turned = turns && self.turned.contains(&value);
         if !is_small || !(straight || turned) {
             return false;
         }
@@ -159,7 +162,8 @@ mod tests {
             assert!(!rounds(op, false, &[8, 4], 0, few), "blocks of 8 inputs");
             assert!(!rounds(op, false, &[64, 2], 1, few), "blocks of outputs");
             assert!(!rounds(op, false, &[], 0, DataType::I16));
-            assert!(rounds(op, true, &[4], 0, few), "the runtime turns them itself");
+            assert!(!rounds(op, true, &[4], 0, few));
+            assert!(rounds(op, true, &[4], 0, DataType::I8), "the runtime turns them itself");
             assert!(!rounds(op, true, &[4, 4], 1, few));
         }
     }

@@ -20,6 +20,7 @@ use crate::ir::{Codes, Dim, Factors, Graph, Model, NodeId, Tensor, ValueId};
 use crate::ops::{self, NodeView};
 
 pub(super) use self::budget::Budget;
+pub(super) use self::codes::rearranged;
 use super::rewire;
 
 /// Limit of elements of a constant that is larger than all its operands.
