@@ -151,6 +151,9 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
     ];
     let (mut joint, sums) = restored(tasks, known)?;
     alignment.keep_weights(&left_to_tasks(&joint, &sums, &alignment));
+    for site in alignment.common() {
+        joint.read_alike(&site.members().collect::<Vec<_>>());
+    }
     share_duplicates(&mut joint, &alignment);
     alignment.lineages.iter().for_each(|lineage| share_lineage(&mut joint, lineage));
     share_inputs(&mut joint, &alignment);

@@ -11,7 +11,7 @@ use ndarray::{Array2, ArrayView2};
 use crate::align::{TaskGroup, TaskId, TaskLayer};
 use crate::couple::{ChannelGroup, CoupledLayer, GroupId, LayerId};
 use crate::error::Result;
-use crate::ir::Model;
+use crate::ir::{Codes, Model};
 
 use super::grid::{Grid, Rounding};
 use super::matrix;
@@ -171,6 +171,24 @@ impl JointModel {
         let mut grids = layers.into_iter().map(grid);
         let first = grids.next();
         grids.all(|grid| Some(grid) == first)
+    }
+
+    /// Makes products of corresponding layers read their weights alike: as the nets had them if all are
+    /// [direct](Codes::direct), else none directly. A common weight is read in one way.
+    pub(crate) fn read_alike(&mut self, layers: &[TaskLayer]) {
+        let codes = |joint: &JointModel, own: &TaskLayer| {
+            joint.task(own.task).graph().codes(joint.layer(*own).layer.weight).cloned()
+        };
+        if layers.iter().all(|own| codes(self, own).is_some_and(|codes| codes.direct)) {
+            return;
+        }
+        for own in layers {
+            if let Some(codes) = codes(self, own) {
+                let weight = self.layer(*own).layer.weight;
+                let graph = &mut self.model_mut(own.task).graph;
+                graph.set_codes(weight, Codes { direct: false, ..codes });
+            }
+        }
     }
 
     /// The place of each column of a layer in the blocks that it is stored in; `None` without blocks.
