@@ -123,7 +123,7 @@ fn hand_made_graphs_compute_the_same_in_newer_operator_sets() {
 
 #[test]
 fn layers_on_integers_compute_the_same_on_floats() {
-    for (name, model) in cases::quantised::all() {
+    for (name, model) in cases::quantised::all().into_iter().chain(cases::contrib::all()) {
         let canonical = canonicalise(model.clone(), &CanonOptions::default()).unwrap();
         let left = operators(&canonical.graph);
         let floats = ["Conv", "Gemm", "MatMul"];

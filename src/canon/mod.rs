@@ -5,7 +5,7 @@
 //!
 //! 1. once: `constants` before all others, which look for initializers only; the checks of sizes (`limits`)
 //!    and for training mode; `upgrade`, so that the others need to know one version of each operator;
-//!    `hoist`, so that the others see weights of sub-graphs.
+//!    `hoist`, so that the others see weights of sub-graphs; constants in few bits, before nodes move them (`fold`).
 //! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `requantised`, `fold`,
 //!    `shapes`, `branches`, `loops`, `reversed`, `extents`, `views`, `expanded`, `contraction`, `batched`,
 //!    `patches`, `resize`.
@@ -225,6 +225,11 @@ const LAYERS: &[Pass] = &[
     Pass { name: "largest", run: Rewrite(largest::run) },
 ];
 
+/// The oldest operator set in which a model can be brought to canonical form.
+pub fn oldest_opset(model: &Model) -> i64 {
+    unfuse::oldest_opset(&model.graph).max(model.opset())
+}
+
 /// Limit of rounds. No chain of simplifications needs so many, unless two passes undo each other.
 const MOST_ROUNDS: usize = 100;
 
@@ -252,6 +257,8 @@ fn simplify(model: &mut Model, options: &CanonOptions) -> Result<bool> {
     hoist::run(&mut model.graph);
     settle(model)?;
     let budget = &mut fold::Budget::of(&model.graph);
+    fold::decode(&mut model.graph, budget)?;
+    settle(model)?;
     repeat(&[TIDY], model, options, budget)?;
     if model.graph.nodes().any(|(_, node)| node.is("Loop") || node.is("Scan")) {
         repeat(&[TIDY, UNROLLED], model, options, budget)?;

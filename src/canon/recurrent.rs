@@ -10,7 +10,8 @@
 
 use crate::error::Result;
 use crate::ir::{
-    Attribute, Consumers, DataType, Dim, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind,
+    Attribute, Codes, Consumers, DataType, Dim, Graph, Model, Node, NodeId, Tensor, ValueId,
+    ValueKind,
 };
 use crate::ops::gates;
 
@@ -181,9 +182,11 @@ fn one_direction_each(graph: &mut Graph, id: NodeId) -> Option<()> {
         return None;
     }
     let parameters = node.inputs.get(1..4)?.iter();
-    let tensors: Option<Vec<Tensor>> =
-        parameters.map(|v| graph.initializer((*v)?).cloned()).collect();
-    let tensors = tensors.filter(|t| t.iter().all(|t| t.dims.first() == Some(&2)))?;
+    let parameters: Option<Vec<(Tensor, Option<Codes>)>> = parameters
+        .map(|v| Some((graph.initializer((*v)?)?.clone(), graph.codes((*v)?).cloned())))
+        .collect();
+    let parameters =
+        parameters.filter(|all| all.iter().all(|(t, _)| t.dims.first() == Some(&2)))?;
     let mut outputs: Vec<Vec<ValueId>> = vec![Vec::new(); node.outputs.len()];
     for (number, direction) in ["forward", "reverse"].into_iter().enumerate() {
         let mut one = Node { name: format!("{}.{direction}", node.name), ..node.clone() };
@@ -193,9 +196,10 @@ fn one_direction_each(graph: &mut Graph, id: NodeId) -> Option<()> {
             let half = names.len() / 2;
             *names = names[number * half..(number + 1) * half].to_vec();
         }
-        for (slot, tensor) in (1..).zip(&tensors) {
+        for (slot, (tensor, codes)) in (1..).zip(&parameters) {
             let name = format!("{}.{slot}", one.name);
-            one.inputs[slot] = Some(graph.add_initializer(&name, half(tensor, number)));
+            let codes = codes.as_ref().and_then(|codes| codes.select(0, &[number]));
+            one.inputs[slot] = Some(graph.add_stored(&name, half(tensor, number), codes));
         }
         for state in one.inputs.iter_mut().skip(STATES[0]) {
             *state = state.map(|both| state_of(graph, &one.name, both, number as i64));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::ir::{Attribute, Graph, Node, Tensor, ValueId, ValueKind};
+use crate::ir::{Attribute, Codes, Graph, Node, Tensor, ValueId, ValueKind};
 
 use super::recipe::Placed;
 use super::scope::Scope;
@@ -79,6 +79,17 @@ impl Builder {
         same.push((scope, id));
         large.into_iter().for_each(|extents| self.large.entry(extents).or_default().push(id));
         id
+    }
+
+    /// Records how a constant is stored. Products of all tasks read it directly, or none.
+    pub(super) fn store_in(&mut self, constant: ValueId, codes: Codes) {
+        let before = self.graph.codes(constant);
+        let direct = codes.direct && before.is_none_or(|before| before.direct);
+        let fits = |own: &&Codes| {
+            self.graph.initializer(constant).is_some_and(|tensor| own.encode(tensor).is_some())
+        };
+        let codes = before.filter(fits).cloned().unwrap_or(codes);
+        self.graph.set_codes(constant, Codes { direct, ..codes });
     }
 
     /// The initializer that holds the transpose of a large matrix, for example of an embedding that is

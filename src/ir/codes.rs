@@ -4,6 +4,9 @@
 //! The graph holds such a constant as floats. If all of them are still exact multiples of the scale when
 //! the graph is written, or exact in half precision, the file gets the few bits again.
 
+mod joined;
+mod places;
+
 use ndarray::{ArrayD, Axis, IxDyn, Zip, arr0};
 
 use super::data_type::DataType;
@@ -21,6 +24,14 @@ pub struct Codes {
     pub scale: Tensor,
     /// Zero points, in the shape of the scales; `None` for zeros.
     pub zero: Option<Tensor>,
+    /// Whether the net had a `DequantizeLinear` right in front of a product, where ONNX Runtime computes with less
+    /// precision. Files keep what stood between other constants and their products.
+    pub direct: bool,
+    /// Indices per block, where there is a scale for each block.
+    pub block: usize,
+    /// For each index of `axis`, its place among the stored integers; `None` if it is the index itself. Places that
+    /// no index has are stored, too, so that blocks are whole.
+    pub places: Option<Vec<usize>>,
 }
 
 impl Codes {
@@ -29,7 +40,15 @@ impl Codes {
         let is_half = matches!(half, DataType::F16 | DataType::BF16);
         let is_wide = matches!(wide, DataType::F32 | DataType::F64);
         let scale = Tensor::from_f64(wide, &arr0(1.0).into_dyn()).ok()?;
-        (is_half && is_wide).then_some(Codes { dtype: half, axis: 0, scale, zero: None })
+        (is_half && is_wide).then_some(Codes {
+            dtype: half,
+            axis: 0,
+            scale,
+            zero: None,
+            direct: false,
+            block: 0,
+            places: None,
+        })
     }
 
     /// Whether the constant is stored in half precision, and not as integers.
@@ -162,20 +181,34 @@ impl Codes {
             return Some((scale, zero));
         }
         let (extent, blocks) = (*shape.get(self.axis)?, *dims.get(self.axis)?);
-        let size =
-            extent.checked_div(blocks).filter(|size| size * blocks == extent && *size > 0)?;
-        let block_of: Vec<usize> = (0..extent).map(|index| index / size).collect();
+        let block_of: Vec<usize> = match &self.places {
+            Some(places) => {
+                let blocks_of = places.iter().map(|place| place.checked_div(self.block));
+                blocks_of.collect::<Option<Vec<usize>>>()?
+            }
+            None => {
+                let size = extent.checked_div(blocks);
+                let size = size.filter(|size| size * blocks == extent && *size > 0)?;
+                (0..extent).map(|index| index / size).collect()
+            }
+        };
+        if block_of.len() != extent || block_of.iter().any(|block| *block >= blocks) {
+            return None;
+        }
         let spread = Axis(self.axis);
         Some((scale.select(spread, &block_of), zero.select(spread, &block_of)))
     }
 
-    /// The quantisation of the entries `positions` along `axis`; `None` if a block is taken apart.
+    /// The quantisation of the entries `positions` along `axis`; `None` if little of the blocks is left.
     pub fn select(&self, axis: usize, positions: &[usize]) -> Option<Codes> {
         if self.is_uniform() || (axis != self.axis && !self.is_blocked()) {
             return Some(self.clone());
         }
         let (along, positions) = match self.is_blocked() {
-            true if axis == self.axis => (axis, self.blocks(positions)?),
+            true if axis == self.axis => match self.blocks(positions) {
+                Some(blocks) => (axis, blocks),
+                None => return self.scattered(positions),
+            },
             true => (axis, positions.to_vec()),
             false => (0, positions.to_vec()),
         };
@@ -189,47 +222,12 @@ impl Codes {
             Some(zero) => Some(part(zero)?),
             None => None,
         };
-        Some(Codes { scale: part(&self.scale)?, zero, ..self.clone() })
-    }
-
-    /// The codes of constants that are joined along `axis`, each with its extent along it; `None` if no scales along
-    /// one axis are theirs.
-    pub fn joined(parts: &[(&Codes, usize)], axis: usize) -> Option<Codes> {
-        let (first, _) = *parts.first()?;
-        let is_kept = first.is_uniform() || (!first.is_blocked() && first.axis != axis);
-        if is_kept && parts.iter().all(|(codes, _)| *codes == first) {
-            return Some(first.clone());
-        }
-        let (mut scale, mut zeros) = (Vec::new(), Vec::new());
-        for (codes, extent) in parts {
-            let is_alike = codes.dtype == first.dtype && codes.scale.dtype == first.scale.dtype;
-            let fits = codes.is_uniform() || (codes.axis == axis && codes.scale.dims == [*extent]);
-            if codes.is_half() || !is_alike || !fits {
-                return None;
-            }
-            let all = (codes.scale.len(), if codes.is_uniform() { *extent } else { 1 });
-            let own = codes.zero.as_ref().map_or_else(|| Some(vec![0; all.0]), Tensor::to_i64)?;
-            (0..all.1).for_each(|_| scale.extend_from_slice(&codes.scale.data));
-            (0..all.1).for_each(|_| zeros.extend_from_slice(&own));
-        }
-        let dims = vec![zeros.len()];
-        let has_zeros = parts.iter().any(|(codes, _)| codes.zero.is_some());
-        let zeros = ArrayD::from_shape_vec(IxDyn(&dims), zeros).ok()?;
-        let zero = Tensor::from_ints(first.dtype, &zeros).filter(|_| has_zeros);
-        let scale = Tensor { dtype: first.scale.dtype, dims, data: scale.into() };
-        Some(Codes { dtype: first.dtype, axis, scale, zero })
-    }
-
-    /// The blocks in `positions`, if `positions` has all indices of the axis, in whole blocks.
-    fn blocks(&self, positions: &[usize]) -> Option<Vec<usize>> {
-        let count = *self.scale.dims.get(self.axis)?;
-        let size = positions.len().checked_div(count).filter(|size| *size > 0)?;
-        let block = |block: &[usize]| {
-            let first = *block.first()?;
-            let is_run = block.iter().enumerate().all(|(i, place)| *place == first + i);
-            (is_run && first % size == 0 && block.len() == size).then_some(first / size)
+        let scale = part(&self.scale)?;
+        let (block, places) = match scale.dims.is_empty() {
+            true => (0, None),
+            false => (self.block, self.places.clone()),
         };
-        positions.chunks(size).map(block).collect()
+        Some(Codes { scale, zero, block, places, ..self.clone() })
     }
 }
 

@@ -4,6 +4,7 @@ pub mod builder;
 mod change;
 pub mod codes;
 mod data_type;
+mod factors;
 mod graph;
 mod half_bytes;
 mod ids;
@@ -20,6 +21,7 @@ mod value;
 
 pub use codes::Codes;
 pub use data_type::DataType;
+pub(crate) use factors::Factors;
 pub use graph::{Consumers, Graph};
 pub use ids::{NodeId, ValueId};
 pub use model::Model;

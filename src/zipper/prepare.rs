@@ -7,7 +7,7 @@ use crate::align::{
     Alignment, Lineage, Matching, Net, Site, TaskChannel, TaskGroup, TaskLayer, align, inputs_like,
     order_like,
 };
-use crate::canon::{BatchNorm, CanonOptions, Canonical, canonicalise};
+use crate::canon::{BatchNorm, CanonOptions, Canonical, canonicalise, oldest_opset};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::options::layer_pattern;
@@ -120,7 +120,7 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
     let (inputs, known) = tasks_of(parts);
     check_names(&inputs)?;
     let least = OLDEST_OPSET.max(options.opset);
-    let opset = inputs.iter().map(|i| i.model.opset().max(least)).max();
+    let opset = inputs.iter().map(|i| oldest_opset(&i.model).max(least)).max();
     let mut models: Vec<(String, Canonical)> = Vec::new();
     for (input, known) in inputs.into_iter().zip(&known) {
         // Folding it into shared weights would make them differ.
@@ -151,6 +151,9 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
     ];
     let (mut joint, sums) = restored(tasks, known)?;
     alignment.keep_weights(&left_to_tasks(&joint, &sums, &alignment));
+    for site in alignment.common() {
+        joint.read_alike(&site.members().collect::<Vec<_>>());
+    }
     share_duplicates(&mut joint, &alignment);
     alignment.lineages.iter().for_each(|lineage| share_lineage(&mut joint, lineage));
     share_inputs(&mut joint, &alignment);

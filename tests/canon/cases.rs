@@ -4,6 +4,8 @@
 mod branches;
 #[path = "contractions.rs"]
 mod contractions;
+#[path = "contrib.rs"]
+pub mod contrib;
 #[path = "fused.rs"]
 mod fused;
 #[path = "loops.rs"]

@@ -192,6 +192,10 @@ fn merged_weights_are_stored_in_as_few_bits_as_those_of_the_models() {
             let joint = emit::emit(&joint, &EmitOptions::default()).unwrap();
             let found = stored(&joint, dtype);
             assert!(found >= nets * (16 * 12 + 8 * 16), "{} at {share}: {found}", pattern.0);
+            for task in emit::restore(&joint).unwrap().tasks() {
+                let own = stored(task.model(), dtype);
+                assert!(own >= 16 * 12 + 8 * 16, "{} at {share}, taken apart: {own}", pattern.0);
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Layers whose weight has several axes of channels, or whose channels are not on the last axis.
 
+use crate::canon::fold;
 use crate::canon::rewire::ints;
 use crate::ir::{Graph, Tensor, ValueId};
 
@@ -31,9 +32,14 @@ pub(super) fn write(
     };
     let (read, new) = (extents(&letters.summed)?, extents(made)?);
     let order = [&letters.summed[..], made].concat();
-    let matrix = matrix(&tensor, &weight.letters, &order)?;
+    let places: Option<Vec<usize>> =
+        order.iter().map(|c| weight.letters.iter().position(|own| own == c)).collect();
+    let places = places?;
+    let matrix = matrix(&tensor, &places)?;
     let dims = vec![read.iter().product(), new.iter().product()];
-    let matrix = graph.add_initializer(&format!("{name}.matrix"), Tensor { dims, ..matrix });
+    let codes = graph.codes(weight.value);
+    let codes = codes.and_then(|codes| fold::rearranged(codes, &tensor.dims, &places, &dims));
+    let matrix = graph.add_stored(&format!("{name}.matrix"), Tensor { dims, ..matrix }, codes);
     let data = data.ordered(graph, name, &[&kept[..], &letters.summed].concat()).value;
     let data = match read.len() {
         1 => data,
@@ -81,9 +87,7 @@ fn kept_and(graph: &mut Graph, name: &str, kept: usize, rest: &[usize]) -> Value
 }
 
 /// The elements of a constant as a matrix, after a permutation of its axes.
-fn matrix(tensor: &Tensor, from: &[char], to: &[char]) -> Option<Tensor> {
-    let perm: Option<Vec<usize>> =
-        to.iter().map(|c| from.iter().position(|own| own == c)).collect();
-    let values = tensor.to_f64().ok()?.permuted_axes(perm?).as_standard_layout().into_owned();
+fn matrix(tensor: &Tensor, order: &[usize]) -> Option<Tensor> {
+    let values = tensor.to_f64().ok()?.permuted_axes(order).as_standard_layout().into_owned();
     Tensor::from_f64(tensor.dtype, &values).ok()
 }

@@ -2,6 +2,8 @@
 //!
 //! Scales follow the elements, so that the file gets the same integers in their new order.
 
+use ndarray::{ArrayD, IxDyn};
+
 use crate::ir::{Codes, Graph, NodeId, Tensor};
 
 use super::movement::{Movement, movement, product};
@@ -9,6 +11,18 @@ use super::movement::{Movement, movement, product};
 /// The codes of the result of a node that moves elements of constants; `None` where no scales along one axis give
 /// them back.
 pub(super) fn moved(graph: &Graph, id: NodeId) -> Option<Codes> {
+    let direct = |codes: Codes| Codes { direct: codes.direct && is_turn(graph, id), ..codes };
+    in_new_places(graph, id).map(direct)
+}
+
+/// Whether a node swaps the axes of a matrix with one scale per index, which ONNX Runtime does with the integers.
+fn is_turn(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    let codes = node.input(0).and_then(|value| graph.codes(value));
+    node.is("Transpose") && codes.is_some_and(|codes| !codes.is_blocked())
+}
+
+fn in_new_places(graph: &Graph, id: NodeId) -> Option<Codes> {
     let node = graph.node(id);
     let first = graph.codes(node.input(0)?)?;
     let values = node.inputs.iter().flatten();
@@ -24,11 +38,7 @@ pub(super) fn moved(graph: &Graph, id: NodeId) -> Option<Codes> {
         }
         _ if first.is_uniform() => Some(first.clone()),
         Movement::Reshape(to) => reshaped(first, from, &to),
-        Movement::Transpose(order) if plain => {
-            let axis = order.iter().position(|axis| *axis == first.axis)?;
-            Some(Codes { axis, ..first.clone() })
-        }
-        Movement::Transpose(order) if order == [1, 0] => first.turned(),
+        Movement::Transpose(order) => transposed(first, &order),
         Movement::Gather(axis, indices, shape) if plain => gathered(first, axis, &indices, &shape),
         Movement::Gather(axis, indices, shape) if shape.len() == 1 => first.select(axis, &indices),
         Movement::Pick(axes) => {
@@ -42,17 +52,55 @@ pub(super) fn moved(graph: &Graph, id: NodeId) -> Option<Codes> {
     }
 }
 
+/// The codes of a constant of the extents `from` whose axes are put into an `order`, and then have the extents `to`.
+pub(in crate::canon) fn rearranged(
+    codes: &Codes,
+    from: &[usize],
+    order: &[usize],
+    to: &[usize],
+) -> Option<Codes> {
+    let between: Option<Vec<usize>> = order.iter().map(|axis| from.get(*axis).copied()).collect();
+    let rearranged = match codes.is_uniform() {
+        true => codes.clone(),
+        false => reshaped(&transposed(codes, order)?, &between?, to)?,
+    };
+    Some(Codes { direct: false, ..rearranged })
+}
+
+/// The codes of a constant whose axes change places.
+fn transposed(codes: &Codes, order: &[usize]) -> Option<Codes> {
+    let axis = order.iter().position(|axis| *axis == codes.axis)?;
+    if !codes.is_blocked() {
+        return Some(Codes { axis, ..codes.clone() });
+    }
+    if codes.scale.dims.len() != order.len() {
+        return None;
+    }
+    let scale = codes.scale.to_f64().ok()?.permuted_axes(order);
+    let zero = match &codes.zero {
+        Some(zero) => {
+            let numbers = ArrayD::from_shape_vec(IxDyn(&zero.dims), zero.to_i64()?).ok()?;
+            Some(Tensor::from_ints(zero.dtype, &numbers.permuted_axes(order))?)
+        }
+        None => None,
+    };
+    let scale = Tensor::from_f64(codes.scale.dtype, &scale).ok()?;
+    Some(Codes { axis, scale, zero, ..codes.clone() })
+}
+
 /// The codes of a constant whose elements keep their order. The axis of the scales must stay as it is.
 fn reshaped(codes: &Codes, from: &[usize], to: &[usize]) -> Option<Codes> {
-    if codes.is_blocked() {
-        let count = from.len().checked_sub(to.len())?;
-        let (first, rest) = from.split_at(count);
-        return codes.behind(count).filter(|_| rest == to && first.iter().all(|n| *n == 1));
-    }
     let (before, extent) = (product(from.get(..codes.axis)?)?, *from.get(codes.axis)?);
     let is_same = |axis: &usize| to.get(..*axis).and_then(product) == Some(before);
     let axis = (0..to.len()).find(|axis| to.get(*axis) == Some(&extent) && is_same(axis))?;
-    Some(Codes { axis, ..codes.clone() })
+    if !codes.is_blocked() {
+        return Some(Codes { axis, ..codes.clone() });
+    }
+    let mut dims = to.to_vec();
+    *dims.get_mut(axis)? = *codes.scale.dims.get(codes.axis)?;
+    let like = |tensor: &Tensor| Tensor { dims: dims.clone(), ..tensor.clone() };
+    let (scale, zero) = (like(&codes.scale), codes.zero.as_ref().map(like));
+    (dims.len() > 1).then_some(Codes { axis, scale, zero, ..codes.clone() })
 }
 
 /// The codes of entries along an axis, which indices of this `shape` name.

@@ -18,10 +18,11 @@ mod quantised;
 mod reduce;
 
 use crate::error::Result;
-use crate::ir::{Codes, Dim, Graph, Model, NodeId, Tensor, ValueId};
+use crate::ir::{Codes, Dim, Factors, Graph, Model, NodeId, Tensor, ValueId};
 use crate::ops::{self, NodeView};
 
 pub(super) use self::budget::Budget;
+pub(super) use self::codes::rearranged;
 use super::rewire;
 
 /// Limit of elements of a constant that is larger than all its operands.
@@ -57,6 +58,25 @@ pub(super) fn run(model: &mut Model, budget: &mut Budget) -> Result<bool> {
     Ok(modified)
 }
 
+/// Decodes the constants that the file stores in few bits, before other passes move them. It is recorded which of
+/// them a product reads directly.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn decode(graph: &mut Graph, budget: &mut Budget) -> Result<()> {
+    let factors = Factors::of(graph);
+    for id in graph.topological_order()? {
+        let Some(output) = graph.node(id).output(0) else { continue };
+        if let Some((tensor, codes)) = quantised::floats(graph, id, budget) {
+            let codes = quantised::marked(graph, id, &factors, codes);
+            replace(graph, output, tensor, Some(codes));
+        } else if let Some(tensor) = quantised::integers(graph, id, budget) {
+            replace(graph, output, tensor, None);
+        }
+    }
+    Ok(())
+}
+
 /// Replaces a computed value by a constant, which may be stored in few bits. Returns `false` for graph outputs.
 fn replace(graph: &mut Graph, value: ValueId, tensor: Tensor, codes: Option<Codes>) -> bool {
     let is_replaced = rewire::replace_by_constant(graph, value, tensor);
@@ -72,14 +92,15 @@ fn replace(graph: &mut Graph, value: ValueId, tensor: Tensor, codes: Option<Code
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
 pub fn dequantise(graph: &mut Graph) -> Result<()> {
-    let mut budget = Budget::of(graph);
+    let (mut budget, factors) = (Budget::of(graph), Factors::of(graph));
     for id in graph.topological_order()? {
-        let (Some(output), Some((tensor, codes))) =
-            (graph.node(id).output(0), quantised::floats(graph, id, &mut budget))
-        else {
-            continue;
-        };
-        replace(graph, output, tensor, Some(codes));
+        let Some(output) = graph.node(id).output(0) else { continue };
+        if let Some((tensor, codes)) = quantised::floats(graph, id, &mut budget) {
+            let codes = quantised::marked(graph, id, &factors, codes);
+            replace(graph, output, tensor, Some(codes));
+        } else if let Some((tensor, codes)) = quantised::behind(graph, id, &mut budget) {
+            replace(graph, output, tensor, Some(codes));
+        }
     }
     Ok(())
 }

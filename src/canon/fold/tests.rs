@@ -310,3 +310,53 @@ fn a_convolution_of_zeros_is_its_bias() {
     let ones = floats(&[1, 1, 2, 2], &[1.0; 4]);
     assert_eq!(folded("Conv", &[ones, filters], pads()), None);
 }
+
+/// The operators between the integers of a weight in blocks and its product, as a file has them.
+fn in_front_of_product(turned: bool, data_in_few_bits: bool) -> Vec<String> {
+    let mut b = GraphBuilder::new("net", 21);
+    let mut x = b.input("x", "n,3,32");
+    if data_in_few_bits {
+        let step = b.scalar("step", 0.1);
+        x = b.op("QuantizeLinear", "rounded", &[x, step], []);
+        x = b.op("DequantizeLinear", "data", &[x, step], []);
+    }
+    let dims = if turned { [4, 32] } else { [32, 4] };
+    let numbers =
+        ndarray::ArrayD::from_shape_fn(dims.to_vec(), |at| (at[0] * 5 + at[1]) as i64 % 8);
+    let numbers = b.constant("w", Tensor::from_ints(DataType::I4, &numbers).unwrap());
+    let scale = b.positive("scale", if turned { &[4, 2] } else { &[2, 4] });
+    let along = [("axis", i64::from(turned).into()), ("block_size", 16.into())];
+    let mut w = b.op("DequantizeLinear", "floats", &[numbers, scale], along);
+    if turned {
+        w = b.op("Transpose", "turned", &[w], [("perm", [1, 0].into())]);
+    }
+    let y = b.op("MatMul", "y", &[x, w], []);
+    let model =
+        crate::canon::canonicalise(b.build(&[y]), &crate::canon::CanonOptions::default()).unwrap();
+    let first = stored_in_front(&model);
+    let bytes = crate::onnx::encode(&model).unwrap();
+    let read = crate::onnx::decode(bytes.into(), None, "read").unwrap();
+    let again = crate::canon::canonicalise(read, &crate::canon::CanonOptions::default()).unwrap();
+    assert_eq!(stored_in_front(&again), first);
+    first
+}
+
+/// The operators in front of the second factor of the product in the file of a net.
+fn stored_in_front(model: &Model) -> Vec<String> {
+    let bytes = crate::onnx::encode(model).unwrap();
+    let graph = crate::onnx::decode(bytes.into(), None, "read").unwrap().graph;
+    let (_, product) = graph.nodes().find(|(_, node)| node.is("MatMul")).unwrap();
+    let (mut ops, mut value) = (Vec::new(), product.input(1));
+    while let Some(node) = value.and_then(|value| graph.producer(value)).map(|id| graph.node(id)) {
+        ops.push(node.op.clone());
+        value = node.input(0);
+    }
+    ops
+}
+
+#[test]
+fn only_products_that_had_integers_in_front_of_them_have_them_again() {
+    assert_eq!(in_front_of_product(false, false), ["DequantizeLinear"]);
+    assert_eq!(in_front_of_product(true, false), ["Flatten", "DequantizeLinear"]);
+    assert_eq!(in_front_of_product(true, true), ["DequantizeLinear"]);
+}

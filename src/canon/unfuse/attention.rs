@@ -4,6 +4,9 @@ use crate::ir::{Attribute, DataType, Tensor, ValueId};
 
 use super::{Site, types};
 
+/// An input that no operator has.
+const NO_INPUT: usize = usize::MAX;
+
 /// Scale, mask and bias of the products of queries and keys.
 struct Scores {
     heads: usize,
@@ -83,12 +86,36 @@ pub(super) fn attention(site: &mut Site<'_>) -> Option<ValueId> {
     let scores = Scores::of(site, data, [3, 5])?;
     let plain =
         site.input(4).is_none() && site.input(6).is_none() && site.node().int("do_rotary", 0) == 0;
-    let weight = site.graph.initializer(site.input(1)?).filter(|_| plain)?;
-    let width = *weight.dims.get(1)? / 3;
-    if weight.dims.get(1) != Some(&(3 * width)) || site.node().ints("qkv_hidden_sizes").is_some() {
+    let weight = site.input(1).filter(|_| plain)?;
+    of_product(site, [data, weight], &scores)
+}
+
+/// `QAttention`. Inputs: data and weight as integers, bias, scales of both, mask, zero points of both, past.
+pub(super) fn quantised(site: &mut Site<'_>) -> Option<ValueId> {
+    let data = site.input(0)?;
+    let scores = Scores::of(site, data, [5, NO_INPUT])?;
+    if site.input(8).is_some() || site.node().int("do_rotary", 0) != 0 {
         return None;
     }
-    let product = site.op("MatMul", &[data, site.input(1)?]);
+    site.constant(4).filter(|scale| scale.dims.len() <= 1)?;
+    site.constant(1).filter(|weight| weight.dims.len() == 2)?;
+    let data = site.decoded([0, 3, 6], 0)?;
+    let weight = site.decoded([1, 4, 7], 1)?;
+    of_product(site, [data, weight], &scores)
+}
+
+/// Attention of queries, keys and values that one product makes, with the bias at input 2.
+fn of_product(
+    site: &mut Site<'_>,
+    [data, weight]: [ValueId; 2],
+    scores: &Scores,
+) -> Option<ValueId> {
+    let columns = *site.constant(1)?.dims.get(1)?;
+    let width = columns / 3;
+    if columns != 3 * width || site.node().ints("qkv_hidden_sizes").is_some() {
+        return None;
+    }
+    let product = site.op("MatMul", &[data, weight]);
     let product = added(site, product, site.input(2));
     let mut part = |n: usize| {
         let bounds = [n * width, (n + 1) * width].map(|at| ints(site, &[at as i64]));
@@ -96,7 +123,7 @@ pub(super) fn attention(site: &mut Site<'_>) -> Option<ValueId> {
         site.op("Slice", &[product, bounds[0], bounds[1], axis])
     };
     let all = [part(0), part(1), part(2)];
-    attended(site, all, width, &scores)
+    attended(site, all, width, scores)
 }
 
 /// Inputs: queries, keys, values, common bias, mask, bias of the scores, past.

@@ -18,10 +18,48 @@ pub(super) fn normalised(site: &mut Site<'_>) -> Option<ValueId> {
     if let Some(lengths) = lengths {
         count_tokens(site, lengths)?;
     }
-    let (ids, table) = (site.input(0)?, site.input(2)?);
-    let tokens = site.op("Gather", &[table, ids]);
-    let places = site.input(3)?;
-    let positions = match site.input(8) {
+    let tables = Tables {
+        tokens: site.input(2)?,
+        places: site.input(3)?,
+        segments: site.input(4),
+        scale: site.input(5)?,
+        shift: site.input(6),
+    };
+    added_up(site, &tables, site.input(8))
+}
+
+/// `QEmbedLayerNormalization`. Inputs: as [`normalised`] up to the mask, with tables, scale and shift as integers, then
+/// the scales of these five, and their zero points.
+pub(super) fn quantised(site: &mut Site<'_>) -> Option<ValueId> {
+    if let Some(lengths) = site.node().output(1).filter(|value| site.is_read(*value)) {
+        count_tokens(site, lengths)?;
+    }
+    let floats = |site: &mut Site<'_>, slot: usize| site.decoded([slot, slot + 6, slot + 11], 0);
+    let tables = Tables {
+        tokens: floats(site, 2)?,
+        places: floats(site, 3)?,
+        segments: floats(site, 4),
+        scale: floats(site, 5)?,
+        shift: floats(site, 6),
+    };
+    added_up(site, &tables, None)
+}
+
+/// What ids pick rows of, and what the sum is scaled and shifted by.
+struct Tables {
+    tokens: ValueId,
+    places: ValueId,
+    segments: Option<ValueId>,
+    scale: ValueId,
+    shift: Option<ValueId>,
+}
+
+/// The normalised sum of embeddings; `given` are the positions, if they are given.
+fn added_up(site: &mut Site<'_>, tables: &Tables, given: Option<ValueId>) -> Option<ValueId> {
+    let ids = site.input(0)?;
+    let tokens = site.op("Gather", &[tables.tokens, ids]);
+    let places = tables.places;
+    let positions = match given {
         Some(given) => site.op("Gather", &[places, given]),
         None => {
             let shape = site.op("Shape", &[ids]);
@@ -33,13 +71,12 @@ pub(super) fn normalised(site: &mut Site<'_>) -> Option<ValueId> {
         }
     };
     let mut sum = site.op("Add", &[tokens, positions]);
-    if let (Some(segments), Some(table)) = (site.input(1), site.input(4)) {
+    if let (Some(segments), Some(table)) = (site.input(1), tables.segments) {
         let rows = site.op("Gather", &[table, segments]);
         sum = site.op("Add", &[sum, rows]);
     }
-    let (scale, shift) = (site.input(5)?, site.input(6));
     let epsilon = site.node().float("epsilon", 1e-12);
-    normalisation::normalised(site, sum, scale, shift, epsilon)
+    normalisation::normalised(site, sum, tables.scale, tables.shift, epsilon)
 }
 
 /// Replaces `lengths` by the number of ones in each row of the mask.

@@ -9,6 +9,8 @@ mod attention;
 mod cast;
 mod embedding;
 mod features;
+mod few_bits;
+mod integer;
 mod layer;
 mod normalisation;
 mod quantised;
@@ -65,6 +67,16 @@ const RULES: &[(&str, &str, Rule)] = &[
     (RUNTIME, "QLinearSigmoid", quantised::single),
     (RUNTIME, "QLinearLeakyRelu", quantised::single),
     (RUNTIME, "QLinearSoftmax", quantised::softmax),
+    (RUNTIME, "QLinearWhere", quantised::chosen),
+    (RUNTIME, "QLinearReduceMean", quantised::mean),
+    (RUNTIME, "QuantizeLinear", integer::pair),
+    (RUNTIME, "DequantizeLinear", integer::pair),
+    (RUNTIME, "DynamicQuantizeMatMul", integer::by_range),
+    (RUNTIME, "MatMulIntegerToFloat", integer::to_float),
+    (RUNTIME, "QAttention", attention::quantised),
+    (RUNTIME, "QEmbedLayerNormalization", embedding::quantised),
+    (RUNTIME, "MatMulNBits", few_bits::product),
+    (RUNTIME, "GatherBlockQuantized", few_bits::rows),
     ("", "MatMulInteger", quantised::dynamic),
     ("", "ConvInteger", quantised::dynamic),
     ("", "Mul", quantised::scaled),
@@ -72,6 +84,20 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("ai.onnx.ml", "Scaler", scaler::scaler),
     ("ai.onnx.ml", "ArrayFeatureExtractor", features::picked),
 ];
+
+/// Operators whose standard form has types or blocks since [`SINCE_FEW_BITS`].
+const IN_FEW_BITS: [&str; 4] =
+    ["MatMulNBits", "GatherBlockQuantized", "QuantizeLinear", "DequantizeLinear"];
+
+/// The first operator set with blocks, and with integers of 4 and 16 bits.
+const SINCE_FEW_BITS: i64 = 21;
+
+/// The oldest operator set that has what the operators of a graph represent.
+pub(super) fn oldest_opset(graph: &Graph) -> i64 {
+    let mut nodes = graph.nodes().map(|(_, node)| node);
+    let needs = |node: &Node| node.domain == RUNTIME && IN_FEW_BITS.contains(&node.op.as_str());
+    if nodes.any(|node| needs(node)) { SINCE_FEW_BITS } else { 0 }
+}
 
 /// Runs the pass.
 ///
@@ -183,9 +209,17 @@ impl Site<'_> {
         self.add(op, &[Some(input)], BTreeMap::from([(name.to_owned(), value)]))
     }
 
-    /// A number of the type of the node's data, float where that is not known.
+    /// The floats of the integers, scale and zero point at these inputs.
+    fn decoded(&mut self, [numbers, scale, zero]: [usize; 3], axis: i64) -> Option<ValueId> {
+        let inputs = [Some(self.input(numbers)?), Some(self.input(scale)?), self.input(zero)];
+        let along = BTreeMap::from([("axis".to_owned(), Attribute::Int(axis))]);
+        Some(self.add("DequantizeLinear", &inputs, along))
+    }
+
+    /// A number of the type of the node's data, float where that is not known or an integer.
     fn number(&mut self, value: f64) -> Option<ValueId> {
         let ty = self.input(0).and_then(|data| types::of(self.graph, data));
+        let ty = ty.filter(|ty| ty.dtype.is_float());
         let dtype = ty.map_or(DataType::F32, |ty| ty.dtype);
         let tensor = Tensor::from_f64(dtype, &ArrayD::from_elem(IxDyn(&[]), value)).ok()?;
         let name = format!("{}.number", self.name);

@@ -62,6 +62,30 @@ pub(super) fn single(site: &mut Site<'_>) -> Option<ValueId> {
     quantised(site, y, 3)
 }
 
+/// `QLinearWhere`. Inputs: condition, both operands with their scales and zero points, scale and zero point of the
+/// result.
+pub(super) fn chosen(site: &mut Site<'_>) -> Option<ValueId> {
+    let condition = site.input(0)?;
+    let (a, b) = (dequantised(site, 1, 0)?, dequantised(site, 4, 0)?);
+    let y = site.op("Where", &[condition, a, b]);
+    quantised(site, y, 7)
+}
+
+/// `QLinearReduceMean`.
+pub(super) fn mean(site: &mut Site<'_>) -> Option<ValueId> {
+    let x = dequantised(site, 0, 0)?;
+    let mut inputs = vec![Some(x)];
+    let mut attributes = site.node().attributes.clone();
+    if site.opset >= 18
+        && let Some(Attribute::Ints(axes)) = attributes.remove("axes")
+    {
+        let axes = Tensor::from_i64(vec![axes.len()], &axes);
+        inputs.push(Some(site.graph.add_initializer("axes", axes)));
+    }
+    let y = site.add("ReduceMean", &inputs, attributes);
+    quantised(site, y, 3)
+}
+
 /// `Softmax` in its meaning since operator set 13.
 pub(super) fn softmax(site: &mut Site<'_>) -> Option<ValueId> {
     if site.node().int("opset", 0) < 13 {
@@ -235,9 +259,7 @@ fn standard(site: &Site<'_>) -> Option<String> {
 
 /// The operand at `index` as floats; scale and zero point follow it.
 fn dequantised(site: &mut Site<'_>, index: usize, axis: i64) -> Option<ValueId> {
-    let inputs = [Some(site.input(index)?), Some(site.input(index + 1)?), site.input(index + 2)];
-    let along = BTreeMap::from([("axis".to_owned(), Attribute::Int(axis))]);
-    Some(site.add("DequantizeLinear", &inputs, along))
+    site.decoded([index, index + 1, index + 2], axis)
 }
 
 /// Quantises the result with the scale at input `index` and the zero point at the next input.

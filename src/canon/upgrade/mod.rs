@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Attribute, Graph, Model, NodeId, TensorType, ValueId, ValueKind};
 
-use super::{limits, types};
+use super::{limits, types, unfuse};
 
 /// Models are converted at least to this version. From it on, `axes` are inputs and `Softmax` has its
 /// present meaning, and all runtimes support it.
@@ -79,7 +79,7 @@ const CHANGES: &[(&[&str], i64, Change)] = &[
 /// target older than the model.
 pub(super) fn run(model: &mut Model, target: Option<i64>) -> Result<()> {
     let own = model.opset();
-    let target = target.unwrap_or(own).max(LEAST);
+    let target = target.unwrap_or(own).max(LEAST).max(unfuse::oldest_opset(&model.graph));
     check_target(model, own, target)?;
     let Some(standard) = model.opsets.get_mut("") else { return Ok(()) };
     *standard = target;

@@ -99,8 +99,9 @@ impl<'a> Assembly<'a> {
                 let difference = plus.as_mut().ok_or_else(damaged)?;
                 self.put_difference(difference, from, block).ok_or_else(damaged)?;
             }
-            if block.parts.is_empty() {
-                codes = self.joint.codes(from).cloned().or(codes);
+            let is_whole = recipe.blocks.len() == 1 || block.parts.is_empty();
+            if is_whole && let Some(own) = self.codes(from, block, &whole.dims) {
+                codes = Some(own);
             }
         }
         let tensor = whole.tensor(dtype);
@@ -117,6 +118,23 @@ impl<'a> Assembly<'a> {
             Error::new(ErrorKind::Format, format!("initializer '{name}' is missing"))
                 .hint("another tool has changed the joint model; take the file as written")
         })
+    }
+
+    /// The codes of a weight of these extents that is one block, whose entries may have other places in it.
+    fn codes(&self, from: ValueId, block: &BlockRecipe, dims: &[usize]) -> Option<Codes> {
+        let codes = self.joint.codes(from)?.clone();
+        if block.parts.is_empty() {
+            return Some(codes);
+        }
+        let moved = |codes: Codes, (axis, list): &(usize, usize)| {
+            let mut order: Vec<Option<usize>> = vec![None; *dims.get(*axis)?];
+            for (place, index) in self.lists.get(*list)?.iter().enumerate() {
+                *order.get_mut(*index)? = Some(place);
+            }
+            codes.select(*axis, &order.into_iter().collect::<Option<Vec<usize>>>()?)
+        };
+        let is_plain = !block.transposed && block.start == 0 && block.plus.is_none();
+        if is_plain { block.parts.iter().try_fold(codes, moved) } else { None }
     }
 
     /// Noughts of this shape; `None` if there is no room for them. Weights have elements.

@@ -71,7 +71,7 @@ impl TaskEmitter<'_> {
         let all_codes = all_codes.iter().map(|own| own.as_ref().map(|(codes, n)| (codes, *n)));
         let all_codes: Option<Vec<(&Codes, usize)>> = all_codes.collect();
         if let Some(codes) = all_codes.and_then(|all| Codes::joined(&all, 0)) {
-            self.builder.graph.set_codes(target, codes);
+            self.builder.store_in(target, codes);
         }
         let task = self.task.0;
         let placed = placed.into_iter().map(|(source, parts, start)| Placed {
@@ -112,7 +112,7 @@ impl TaskEmitter<'_> {
                 let codes = self.stored_codes(source, &parts);
                 let target = self.builder.constant_in(scope, &name, block);
                 if let Some(codes) = codes {
-                    self.builder.graph.set_codes(target, codes);
+                    self.builder.store_in(target, codes);
                 }
                 (target, target)
             }

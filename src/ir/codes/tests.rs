@@ -8,6 +8,9 @@ fn codes() -> Codes {
         axis: 0,
         scale: Tensor::from_f32(&arr1(&[0.1f32, 0.037, 3.0]).into_dyn()),
         zero: Tensor::from_ints(DataType::I8, &zero),
+        direct: false,
+        block: 0,
+        places: None,
     }
 }
 
@@ -46,7 +49,15 @@ fn a_matrix_of_a_stack_of_one_keeps_its_codes() {
     let per_row = Tensor::from_f32(&arr1(&[0.5f32, 0.25]).into_dyn());
     let blocked = Tensor::from_f32(&arr2(&[[0.5f32], [0.25]]).into_dyn());
     for (axis, scale) in [(1, per_row), (2, in_stack(&blocked))] {
-        let codes = Codes { dtype: DataType::I8, axis, scale, zero: None };
+        let codes = Codes {
+            dtype: DataType::I8,
+            axis,
+            scale,
+            zero: None,
+            direct: false,
+            block: 0,
+            places: None,
+        };
         let floats = codes.decode(&in_stack(&matrix)).unwrap();
         let inner = Tensor { dims: vec![2, 2], ..floats };
         let found = codes.behind(1).unwrap().encode(&inner);
@@ -62,6 +73,9 @@ fn blocks_have_scales_of_their_own() {
         axis: 1,
         scale: Tensor::from_f32(&scale),
         zero: Tensor::from_ints(DataType::I4, &arr2(&[[0i64, 1], [-2, 0]]).into_dyn()),
+        direct: false,
+        block: 0,
+        places: None,
     };
     let numbers = arr2(&[[-8i64, 7, 1, 2], [3, 4, -5, 6]]).into_dyn();
     let stored = Tensor::from_ints(DataType::I4, &numbers).unwrap();
@@ -86,6 +100,9 @@ fn floats_become_the_nearest_even_integers_in_range() {
         axis: 0,
         scale: Tensor::from_f32(&ndarray::arr0(scale).into_dyn()),
         zero,
+        direct: false,
+        block: 0,
+        places: None,
     };
     let floats = Tensor::from_f32(&arr1(&[0.5f32, 1.5, -2.5, 0.3, 1e9, -1e30]).into_dyn());
     let found = uniform(1.0, None, DataType::I8).quantise(&floats).unwrap();
@@ -121,6 +138,9 @@ fn joined_constants_have_the_scales_of_their_parts() {
         axis: 0,
         scale: Tensor::from_f32(&ndarray::arr0(0.25f32).into_dyn()),
         zero: None,
+        direct: false,
+        block: 0,
+        places: None,
     };
     let pair = Tensor::from_ints(DataType::I8, &arr2(&[[7i64, -3], [2, 9]]).into_dyn()).unwrap();
     let both = |a: &Tensor, b: &Tensor| Tensor {
@@ -134,4 +154,31 @@ fn joined_constants_have_the_scales_of_their_parts() {
     assert_eq!(Codes::joined(&[(&uniform, 3), (&uniform, 2)], 1), Some(uniform.clone()));
     assert_eq!(Codes::joined(&[(&rows, 2), (&rows, 2)], 1), Some(rows.clone()));
     assert_eq!(Codes::joined(&[(&rows, 2), (&uniform, 2)], 1), None, "columns differ");
+}
+
+#[test]
+fn blocks_keep_their_bits_in_another_order() {
+    let scale = Tensor::from_f32(&arr2(&[[0.5f32, 2.0], [0.25, 3.0]]).into_dyn());
+    let (dtype, zero) = (DataType::I4, None);
+    let codes = Codes { dtype, axis: 1, scale, zero, direct: true, block: 3, places: None };
+    let numbers = arr2(&[[1i64, -2, 3, 4, 5, -6], [7, 6, -5, 4, 3, 2]]).into_dyn();
+    let stored = Tensor::from_ints(DataType::I4, &numbers).unwrap();
+    let floats = codes.decode(&stored).unwrap();
+    let order = [4, 0, 5, 1, 3, 2];
+    let moved = codes.select(1, &order).unwrap();
+    let (found, axis) = moved.encode(&floats.select(1, &order).unwrap()).unwrap();
+    assert_eq!((axis, moved.direct), (1, false));
+    assert_eq!(moved.in_places(&found), Some(stored.clone()));
+    // Turned, and with inputs left out.
+    let few = moved.select(1, &[1, 2, 4]).unwrap();
+    assert_eq!(few.places, Some(vec![0, 5, 3]));
+    let part = floats.select(1, &[0, 5, 3]).unwrap().transposed().unwrap();
+    let (found, axis) = few.turned().unwrap().encode(&part).unwrap();
+    assert_eq!(axis, 0);
+    let whole = few.turned().unwrap().in_places(&found).unwrap();
+    assert_eq!(whole.dims, [6, 2]);
+    let kept = |tensor: &Tensor, axis| tensor.select(axis, &[0, 3, 5]).unwrap().to_i64();
+    assert_eq!(kept(&whole, 0), kept(&stored.transposed().unwrap(), 0));
+    assert_eq!(codes.select(1, &[2, 2, 1, 0, 3, 4]), None, "an input that is picked twice");
+    assert_eq!(codes.select(1, &[3, 4, 5]).unwrap().places, None, "a whole block");
 }

@@ -6,6 +6,7 @@ use ndarray::Array2;
 
 use crate::calib::gram::Moments;
 use crate::error::{Context, Result};
+use crate::mtz::joint::Rounding;
 use crate::mtz::site::{SiteLayer, SiteRecord, common_neurons};
 use crate::mtz::solver::shared_channels::{ChannelLayer, share_channels};
 use crate::mtz::statistics::ChannelStats;
@@ -45,11 +46,14 @@ impl Driver<'_> {
             all_stats.iter().map(|s| s.moments.first().map_or(0, Moments::count)).collect();
         // The Hessians contain α already.
         layers.iter().for_each(|layer| record.add_error(1.0, layer.error, layer.total));
-        let rounds = self.joint.round_alike(members.iter().map(SiteLayer::place));
+        let rounding = match self.joint.round_alike(members.iter().map(SiteLayer::place)) {
+            true => &Rounding::Own,
+            false => &Rounding::Nothing,
+        };
         for ((member, stats), layer) in members.iter().zip(&all_stats).zip(&layers) {
             let single = |weights: &Array2<f64>| weights.mapv(|w| w as f32);
             let (fitted, weights) = (single(&stats.weights), single(&layer.weights));
-            let fused = Fused { weights: weights.view(), shares: layer.shares, rounds };
+            let fused = Fused { weights: weights.view(), shares: layer.shares, rounding };
             let loss = self.replace(member, fitted.view(), fused, own)?;
             record.loss += loss.map_or(layer.loss, |loss| alpha[member.task.0] * loss);
         }

@@ -10,6 +10,7 @@ mod joins;
 mod outlook;
 mod pairing;
 mod recurrent;
+mod rounding;
 mod site;
 
 use crate::align::{Alignment, Site, TaskLayer};

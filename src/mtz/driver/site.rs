@@ -7,6 +7,7 @@ use ndarray::{Array1, ArrayView2, Axis};
 use crate::align::Site;
 use crate::calib::wide::widened;
 use crate::error::{Context, Result};
+use crate::mtz::joint::Rounding;
 use crate::mtz::options::{Passes, Unit};
 use crate::mtz::site::{
     CommonInputs, SiteLayer, SiteRecord, SiteSelection, SiteShape, common_neurons,
@@ -14,15 +15,15 @@ use crate::mtz::site::{
 use crate::mtz::solver::correction::Change;
 use crate::mtz::solver::layer::{LayerState, settle};
 
-use super::Driver;
+use super::{Driver, rounding};
 
 /// A layer's weights with some rows shared.
 pub(super) struct Fused<'a> {
     pub(super) weights: ArrayView2<'a, f32>,
     /// Whether any row is shared.
     pub(super) shares: bool,
-    /// Whether weights are rounded to the few bits in which they were stored: all layers of the site must round alike.
-    pub(super) rounds: bool,
+    /// How weights are rounded to the few bits in which they were stored: all layers of the site must round alike.
+    pub(super) rounding: &'a Rounding,
 }
 
 impl Driver<'_> {
@@ -130,7 +131,7 @@ impl Driver<'_> {
         }
         // The layers hold the common weights now; copies of a large layer take much memory.
         drop(sets);
-        self.write_members(members, states, own, record)?;
+        self.write_members(members, columns, states, own, record)?;
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
         Ok(())
     }
@@ -139,18 +140,19 @@ impl Driver<'_> {
     fn write_members(
         &mut self,
         members: &[SiteLayer],
+        columns: &CommonInputs,
         states: Vec<LayerState>,
         own: bool,
         record: &mut SiteRecord,
     ) -> Result<()> {
         let alpha = self.options.task_weights(self.joint.tasks().len());
-        let rounds = self.joint.round_alike(members.iter().map(SiteLayer::place));
-        for (member, state) in members.iter().zip(states) {
+        let roundings = rounding::of(self.joint, members, columns);
+        for ((member, state), rounding) in members.iter().zip(states).zip(&roundings) {
             let (alpha, errors) = (alpha[member.task.0], state.row_errors());
             record.add_error(alpha, errors.sum(), state.total);
             let predicted = self.predicted(member, &state, &errors)?;
             let shares = !state.shared.is_empty();
-            let fused = Fused { weights: state.stats.weights.view(), shares, rounds };
+            let fused = Fused { weights: state.stats.weights.view(), shares, rounding };
             let loss = self.replace(member, state.fitted(), fused, own)?;
             record.loss += alpha * loss.unwrap_or(predicted);
             if let Some(corrected) = state.correction.clone().filter(|_| !own) {
@@ -213,9 +215,9 @@ impl Driver<'_> {
             }
             let before = match self.statistics.is_original(member.task) {
                 true => 0.0,
-                false => self.deviation_with(member, fitted, true)?,
+                false => self.deviation_with(member, fitted, &Rounding::Own)?,
             };
-            let after = self.deviation_with(member, fused.weights, fused.rounds)?;
+            let after = self.deviation_with(member, fused.weights, fused.rounding)?;
             if let Some(codes) = codes {
                 self.joint.model_mut(member.task).graph.set_codes(weight, codes);
             }
@@ -226,7 +228,10 @@ impl Driver<'_> {
             loss = Some((after - before).max(0.0));
         }
         match own {
-            true => self.update(member, &Fused { weights: fitted, shares: false, rounds: true })?,
+            true => {
+                let rounding = &Rounding::Own;
+                self.update(member, &Fused { weights: fitted, shares: false, rounding })?;
+            }
             false => self.update(member, &fused)?,
         }
         Ok(loss)
@@ -237,20 +242,20 @@ impl Driver<'_> {
         &mut self,
         member: &SiteLayer,
         weights: ArrayView2<f32>,
-        rounds: bool,
+        rounding: &Rounding,
     ) -> Result<f64> {
-        self.joint.write_rounded(member.place(), weights, rounds)?;
+        self.joint.write_rounded(member.place(), weights, rounding)?;
         let model = self.joint.task(member.task).model();
         self.probes.get(member.task.0).map_or(Ok(0.0), |probe| probe.deviation(model))
     }
 
     /// Writes a layer's weights, with or without shared rows.
     fn update(&mut self, member: &SiteLayer, fused: &Fused<'_>) -> Result<()> {
-        let Fused { weights, shares, rounds } = *fused;
+        let Fused { weights, shares, rounding } = *fused;
         if !shares && !self.statistics.adjusts(self.joint, member.place()) {
             return Ok(());
         }
-        let changed = self.joint.write_rounded(member.place(), weights, rounds)?;
+        let changed = self.joint.write_rounded(member.place(), weights, rounding)?;
         // If no weights have changed, later layers have nothing to compensate.
         if shares && changed {
             self.statistics.diverge(member.task);

@@ -147,6 +147,9 @@ fn sum_of(
         axis: usize::from(layer.layer.in_first()),
         scale: Tensor::from_f32(&scale.into_dyn()),
         zero: None,
+        direct: false,
+        block: 0,
+        places: None,
     };
     let floats = tensor(sum.view())?;
     Ok((tensor(rows.common.view())?, Some(Difference { floats, codes })))

@@ -3,7 +3,7 @@
 //! Each row gets its own scale, so that its largest weight becomes the largest integer. Weights of half precision are
 //! rounded to that. Shared rows are rounded alike in all tasks.
 
-use ndarray::{Array2, ArrayView1, ArrayView2, Ix2, s};
+use ndarray::{Array2, ArrayView2, Ix2, s};
 
 use crate::ir::{Codes, DataType, Tensor};
 
@@ -14,6 +14,8 @@ pub(crate) struct Grid {
     dtype: DataType,
     /// Blocks per row.
     blocks: usize,
+    /// Places of columns in each of several blocks; 0 where all blocks are full.
+    size: usize,
 }
 
 impl Grid {
@@ -27,7 +29,14 @@ impl Grid {
             half if before.is_half() => half,
             _ => return None,
         };
-        Some(Grid { dtype, blocks: blocks(before, axis) })
+        let blocks = blocks(before, axis);
+        let size = if blocks > 1 { before.block } else { 0 };
+        Some(Grid { dtype, blocks, size })
+    }
+
+    /// Whether rows have several scales.
+    pub(crate) fn has_blocks(&self) -> bool {
+        self.blocks > 1
     }
 
     /// The largest integer.
@@ -38,6 +47,17 @@ impl Grid {
             _ => f64::from(i16::MAX),
         }
     }
+}
+
+/// How the weights of a layer are rounded when they are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Rounding {
+    /// They stay as they are.
+    Nothing,
+    /// To the grid of the layer, column by column.
+    Own,
+    /// To blocks in which each column has this place.
+    Places(Vec<usize>),
 }
 
 /// Rounds a matrix, except its last column (the bias), to weights that can be quantised in the type and the blocks
@@ -54,14 +74,13 @@ pub(super) fn rounded(
         return Some((halved(matrix, width, grid.dtype)?, before.clone()));
     }
     let (blocks, most, dtype) = (grid.blocks, grid.most(), grid.dtype);
-    let size = width.checked_div(blocks).filter(|size| size * blocks == width && *size > 0)?;
-    let step = |weights: ArrayView1<f32>| {
-        let largest = weights.iter().fold(0.0f32, |largest, w| largest.max(w.abs()));
-        if largest > 0.0 { f64::from(largest) / most } else { 1.0 }
-    };
-    let steps = Array2::from_shape_fn((matrix.nrows(), blocks), |(row, block)| {
-        step(matrix.slice(s![row, block * size..(block + 1) * size]))
-    });
+    let block_of = blocks_of(before, width, blocks)?;
+    let mut steps = Array2::<f64>::zeros((matrix.nrows(), blocks));
+    for ((row, column), weight) in matrix.slice(s![.., ..width]).indexed_iter() {
+        let largest = steps.get_mut([row, *block_of.get(column)?])?;
+        *largest = largest.max(f64::from(weight.abs()));
+    }
+    steps.mapv_inplace(|largest| if largest > 0.0 { largest / most } else { 1.0 });
     // The scale is stored in the weights' type, so compute with its rounded value.
     let scale = Tensor::from_f64(before.scale.dtype, &steps.into_dyn()).ok()?;
     let steps = scale.to_f64().ok()?;
@@ -70,7 +89,7 @@ pub(super) fn rounded(
     }
     let mut result = matrix.to_owned();
     for ((row, column), weight) in result.slice_mut(s![.., ..width]).indexed_iter_mut() {
-        let step = *steps.get([row, column / size])?;
+        let step = *steps.get([row, *block_of.get(column)?])?;
         // Integers know no negative zero, so adding zero gives the number that they stand for.
         *weight = ((f64::from(*weight) / step).round().clamp(-most, most) * step) as f32 + 0.0;
     }
@@ -79,7 +98,26 @@ pub(super) fn rounded(
         (_, 0) => (1, scale),
         _ => (0, scale.transposed()?),
     };
-    Some((result, Codes { dtype, axis, scale, zero: None }))
+    let (block, places) = match blocks {
+        1 => (0, None),
+        _ => (before.block, before.places.clone()),
+    };
+    let direct = before.direct;
+    Some((result, Codes { dtype, axis, scale, zero: None, direct, block, places }))
+}
+
+/// The block of each of `width` columns.
+fn blocks_of(before: &Codes, width: usize, blocks: usize) -> Option<Vec<usize>> {
+    let places = before.places.as_ref().filter(|_| blocks > 1);
+    let all: Option<Vec<usize>> = match places {
+        Some(places) => places.iter().map(|place| place.checked_div(before.block)).collect(),
+        None => {
+            let size = width.checked_div(blocks);
+            let size = size.filter(|size| size * blocks == width && *size > 0)?;
+            Some((0..width).map(|column| column / size).collect())
+        }
+    };
+    all.filter(|all| all.len() == width)
 }
 
 /// A matrix whose weights are rounded to half precision; `None` if it cannot hold them.
@@ -111,6 +149,9 @@ mod tests {
             axis: 0,
             scale: Tensor::from_f32(&ndarray::arr0(0.1f32).into_dyn()),
             zero: None,
+            direct: false,
+            block: 0,
+            places: None,
         };
         let matrix = arr2(&[[0.3f32, -1.27, 0.5], [0.0, 0.0, 0.7]]);
         let (found, codes) = rounded(matrix.view(), &before, 0).unwrap();
@@ -131,6 +172,9 @@ mod tests {
             axis: 1,
             scale: Tensor::from_f32(&arr2(&[[0.1f32, 0.2]]).into_dyn()),
             zero: None,
+            direct: false,
+            block: 0,
+            places: None,
         };
         let matrix = arr2(&[[0.3f32, -0.7, 7.0, 2.0, 0.5]]);
         let (found, codes) = rounded(matrix.view(), &before, 0).unwrap();
@@ -150,7 +194,15 @@ mod tests {
     #[test]
     fn small_weights_are_stored_as_integers() {
         let scale = Tensor::from_f32(&ndarray::arr0(0.1f32).into_dyn());
-        let before = Codes { dtype: DataType::I8, axis: 0, scale, zero: None };
+        let before = Codes {
+            dtype: DataType::I8,
+            axis: 0,
+            scale,
+            zero: None,
+            direct: false,
+            block: 0,
+            places: None,
+        };
         let (found, codes) = rounded(arr2(&[[-1e-4f32, 1.0, 0.0]]).view(), &before, 0).unwrap();
         let weights = Tensor::from_f32(&found.slice(s![.., ..2]).to_owned().into_dyn());
         assert_eq!(codes.encode(&weights).unwrap().0.to_i64(), Some(vec![0, 127]));

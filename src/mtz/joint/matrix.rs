@@ -7,7 +7,7 @@ use crate::couple::CoupledLayer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Codes, Graph, Tensor};
 
-use super::grid::{self, Grid};
+use super::grid::{self, Grid, Rounding};
 
 /// Rows per conversion. A large weight is never copied as a whole.
 const BLOCK: usize = 256;
@@ -59,14 +59,30 @@ pub(crate) fn write(
     graph: &mut Graph,
     matrix: ArrayView2<f32>,
 ) -> Result<bool> {
+    write_rounded(layer, graph, matrix, &Rounding::Own)
+}
+
+/// [`write`] with the columns of blocks as `rounding` has them.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn write_rounded(
+    layer: &CoupledLayer,
+    graph: &mut Graph,
+    matrix: ArrayView2<f32>,
+    rounding: &Rounding,
+) -> Result<bool> {
     let weight = layer.layer.weight;
-    let Some(codes) = codes(layer, graph).cloned() else {
-        return write_as_is(layer, graph, matrix);
-    };
+    let codes = codes(layer, graph).filter(|_| *rounding != Rounding::Nothing).cloned();
+    let Some(codes) = codes else { return write_as_is(layer, graph, matrix) };
     let changed = write_as_is(layer, graph, matrix)?;
     let stored = graph.initializer(weight).and_then(|weight| codes.encode(weight));
     let axis = usize::from(layer.layer.in_first());
-    match grid::rounded(matrix, &codes, axis).filter(|_| stored.is_none()) {
+    let grid = match rounding {
+        Rounding::Places(places) => Codes { places: Some(places.clone()), ..codes },
+        Rounding::Nothing | Rounding::Own => codes,
+    };
+    match grid::rounded(matrix, &grid, axis).filter(|_| stored.is_none()) {
         Some((rounded, codes)) => {
             graph.set_codes(weight, codes);
             write_as_is(layer, graph, rounded.view()).map(|_| changed)

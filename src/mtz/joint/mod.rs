@@ -15,6 +15,7 @@ mod thin;
 mod tied;
 
 pub(crate) use based::may_have_difference;
+pub(crate) use grid::Rounding;
 pub use layout::{Block, Owner};
 pub use model::{Fused, JointModel, Neuron, Sharing};
 pub(crate) use sum::{Based, Difference, added};

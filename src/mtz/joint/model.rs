@@ -11,8 +11,9 @@ use ndarray::{Array2, ArrayView2};
 use crate::align::{TaskGroup, TaskId, TaskLayer};
 use crate::couple::{ChannelGroup, CoupledLayer, GroupId, LayerId};
 use crate::error::Result;
-use crate::ir::Model;
+use crate::ir::{Codes, Model};
 
+use super::grid::{Grid, Rounding};
 use super::matrix;
 use super::sum::Based;
 use super::task::Task;
@@ -141,11 +142,11 @@ impl JointModel {
     /// # Errors
     /// As [`JointModel::weights`].
     pub(crate) fn write(&mut self, own: TaskLayer, weights: ArrayView2<f32>) -> Result<bool> {
-        self.write_rounded(own, weights, true)
+        self.write_rounded(own, weights, &Rounding::Own)
     }
 
-    /// Writes a layer's weights as [`Self::write`] does, and only if it `rounds` to the few bits in which they were
-    /// stored. Layers that round otherwise would not have the same weights any more.
+    /// Writes a layer's weights as [`Self::write`] does, but rounded in the given way. Layers that round otherwise would
+    /// not have the same weights any more.
     ///
     /// # Errors
     /// As [`JointModel::weights`].
@@ -153,12 +154,11 @@ impl JointModel {
         &mut self,
         own: TaskLayer,
         weights: ArrayView2<f32>,
-        rounds: bool,
+        rounding: &Rounding,
     ) -> Result<bool> {
         let task = &mut self.tasks[own.task.0];
         let layer = task.coupling().layer(own.layer).clone();
-        let write = if rounds { matrix::write } else { matrix::write_as_is };
-        let changed = write(&layer, &mut task.model.graph, weights)?;
+        let changed = matrix::write_rounded(&layer, &mut task.model.graph, weights, rounding)?;
         if changed {
             self.based.remove(&own);
         }
@@ -171,6 +171,33 @@ impl JointModel {
         let mut grids = layers.into_iter().map(grid);
         let first = grids.next();
         grids.all(|grid| Some(grid) == first)
+    }
+
+    /// Makes products of corresponding layers read their weights alike: as the nets had them if all are
+    /// [direct](Codes::direct), else none directly. A common weight is read in one way.
+    pub(crate) fn read_alike(&mut self, layers: &[TaskLayer]) {
+        let codes = |joint: &JointModel, own: &TaskLayer| {
+            joint.task(own.task).graph().codes(joint.layer(*own).layer.weight).cloned()
+        };
+        if layers.iter().all(|own| codes(self, own).is_some_and(|codes| codes.direct)) {
+            return;
+        }
+        for own in layers {
+            if let Some(codes) = codes(self, own) {
+                let weight = self.layer(*own).layer.weight;
+                let graph = &mut self.model_mut(own.task).graph;
+                graph.set_codes(weight, Codes { direct: false, ..codes });
+            }
+        }
+    }
+
+    /// The place of each column of a layer in the blocks that it is stored in; `None` without blocks.
+    pub(crate) fn places(&self, own: TaskLayer) -> Option<Vec<usize>> {
+        let (layer, graph) = (self.layer(own), self.task(own.task).graph());
+        matrix::grid(layer, graph).filter(Grid::has_blocks)?;
+        let (_, inputs, _) = layer.layer.sizes(graph).ok()?;
+        let places = graph.codes(layer.layer.weight)?.places.clone();
+        Some(places.unwrap_or_else(|| (0..inputs).collect()))
     }
 
     /// The net of a task, for changing constants. The caller changes the constants of fused layers

@@ -26,9 +26,9 @@ struct Scope<'a> {
     names: Vec<Option<String>>,
     taken: HashSet<String>,
     outer: Option<&'a Scope<'a>>,
-    /// The `DequantizeLinear` nodes of the graph's quantised constants.
-    floats: BTreeMap<ValueId, NodeProto>,
-    /// Copies of the `DequantizeLinear` nodes of captured constants. Runtimes compute with integers
+    /// The nodes that compute the graph's quantised constants, the last one from that before it.
+    floats: BTreeMap<ValueId, Vec<NodeProto>>,
+    /// Copies of these nodes for captured constants. Runtimes compute with integers
     /// only if the node is in the same graph as its consumer.
     captured_floats: Vec<NodeProto>,
 }
@@ -52,7 +52,7 @@ impl<'a> GraphWriter<'a> {
                 codes::stored(graph, &named, |base| scope.claim(graph, base))?
             }
         };
-        scope.floats = stored.iter().map(|(id, stored)| (*id, stored.node.clone())).collect();
+        scope.floats = stored.iter().map(|(id, stored)| (*id, stored.nodes.clone())).collect();
         let inner = GraphWriter { ir_version: self.ir_version, outer: Some(&scope) };
         let mut inputs = graph.inputs.clone();
         if self.ir_version < FIRST_IR_WITH_CONSTANTS {
@@ -66,7 +66,7 @@ impl<'a> GraphWriter<'a> {
             value_info: infos(graph, &scope, &typed_values(graph, &order))?,
             node: stored
                 .values()
-                .map(|stored| &stored.node)
+                .flat_map(|stored| &stored.nodes)
                 .chain(&scope.captured_floats)
                 .map(|node| Ok(node.clone()))
                 .chain(
@@ -107,7 +107,7 @@ impl<'a> Scope<'a> {
         for (id, value) in graph.values().filter(|(id, _)| used.contains(id)) {
             let name = match value.kind {
                 ValueKind::Captured(origin) => match scope.floats_of(origin) {
-                    Some(node) => scope.made_again(graph, &value.name, node),
+                    Some(nodes) => scope.made_again(graph, &value.name, nodes),
                     None => scope.captured(value, origin)?,
                 },
                 _ => scope.free_name(graph, &value.name),
@@ -137,16 +137,31 @@ impl<'a> Scope<'a> {
         id.map_or_else(|| Ok(String::new()), |id| self.name(id))
     }
 
-    /// The `DequantizeLinear` of an outer constant, if the constant is stored as integers.
-    fn floats_of(&self, origin: ValueId) -> Option<NodeProto> {
+    /// The nodes that compute an outer constant, if the constant is stored in few bits.
+    fn floats_of(&self, origin: ValueId) -> Option<Vec<NodeProto>> {
         self.outer?.floats.get(&origin).cloned()
     }
 
-    /// Adds a copy of a node of the outer graph, and returns the name of the copy's output.
-    fn made_again(&mut self, graph: &Graph, name: &str, node: NodeProto) -> String {
-        let name = self.free_name(graph, name);
-        let (node_name, output) = (Some(format!("{name}.floats")), vec![name.clone()]);
-        self.captured_floats.push(NodeProto { name: node_name, output, ..node });
+    /// Adds copies of nodes of the outer graph, each of which reads the one before it, and returns the name of the
+    /// last copy's output.
+    fn made_again(&mut self, graph: &Graph, name: &str, nodes: Vec<NodeProto>) -> String {
+        let name = self.claim(graph, name);
+        let (count, mut before) = (nodes.len(), None);
+        for (place, mut node) in nodes.into_iter().enumerate() {
+            if let (Some(before), Some(data)) = (before.take(), node.input.first_mut()) {
+                *data = before;
+            }
+            let is_last = place + 1 == count;
+            let floats = format!("{name}.floats");
+            let output = if is_last { name.clone() } else { self.claim(graph, &floats) };
+            let node_name = if place == 0 { floats } else { format!("{name}.apart") };
+            before = Some(output.clone());
+            self.captured_floats.push(NodeProto {
+                name: Some(node_name),
+                output: vec![output],
+                ..node
+            });
+        }
         name
     }
 

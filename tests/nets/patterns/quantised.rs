@@ -9,6 +9,7 @@ use onnx_zip::ir::{DataType, Tensor, ValueId};
 use super::attended::split;
 use super::heads::{attention, stream};
 use super::net::{Pattern, dense, relu, reshape, transpose};
+use super::stored::TURNED_BLOCKS;
 
 /// The patterns of this file.
 pub const PATTERNS: &[Pattern] = &[ROUNDED, HALVED, WIDE, TURNED, HEADS];
@@ -23,8 +24,12 @@ const HEADS: Pattern = ("heads of rounded features", heads);
 pub const PAIRS: [[Pattern; 2]; 3] = [[ROUNDED, WIDE], [HALVED, WIDE], [ROUNDED, HALVED]];
 
 /// Patterns whose merged weights are stored in this type.
-pub const STORED: [(Pattern, DataType); 3] =
-    [(ROUNDED, DataType::I8), (HALVED, DataType::F16), (TURNED, DataType::I8)];
+pub const STORED: [(Pattern, DataType); 4] = [
+    (ROUNDED, DataType::I8),
+    (HALVED, DataType::F16),
+    (TURNED, DataType::I8),
+    (TURNED_BLOCKS, DataType::I4),
+];
 
 /// Two layers and a head; `stored` makes the weight of each of the layers.
 fn layers(

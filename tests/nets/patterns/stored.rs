@@ -5,16 +5,21 @@ use ndarray::ArrayD;
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{DataType, Node, Tensor, ValueId, ValueKind};
 
-use super::net::{Pattern, relu};
+use super::net::{Pattern, dense, relu, transpose};
 
 /// The patterns of this file; they need operator set 21.
 pub const PATTERNS: &[Pattern] = &[
     ("weights in four bits", four_bits),
     ("weights in blocks", blocks),
+    TURNED_BLOCKS,
+    ("weights in blocks that are joined", joined_blocks),
     ("features in eight bits by their range", by_range),
     ("outputs of every whole number", whole_numbers),
     ("names of classes", names),
 ];
+
+/// Weights that ONNX Runtime would multiply by rounded data if nothing stood before the product.
+pub const TURNED_BLOCKS: Pattern = ("weights in blocks behind a transpose", turned_blocks);
 
 /// Drawn codes of four bits.
 fn codes(b: &mut GraphBuilder, dims: &[usize]) -> ValueId {
@@ -58,6 +63,40 @@ fn blocks(b: &mut GraphBuilder) -> Vec<ValueId> {
     let x = b.op("MatMul", "product", &[x, w], []);
     let x = relu(b, x);
     vec![scores(b, x)]
+}
+
+/// Weights over tokens in blocks of 16 inputs, outputs first.
+fn in_blocks(b: &mut GraphBuilder, outputs: usize, inputs: usize) -> ValueId {
+    let (codes, steps) =
+        (codes(b, &[outputs, inputs]), b.positive("steps", &[outputs, inputs / 16]));
+    let along = [("axis", 1.into()), ("block_size", 16.into())];
+    b.op("DequantizeLinear", "w", &[codes, steps], along)
+}
+
+fn over_tokens(b: &mut GraphBuilder, x: ValueId, w: ValueId, outputs: usize) -> ValueId {
+    let y = b.op("MatMul", "layer", &[x, w], []);
+    let bias = b.weights("bias", &[outputs]);
+    let y = b.op("Add", "biased", &[y, bias], []);
+    relu(b, y)
+}
+
+fn turned_blocks(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let mut x = b.input("x", "n,4,32");
+    for [outputs, inputs] in [[16, 32], [8, 16]] {
+        let w = in_blocks(b, outputs, inputs);
+        let w = transpose(b, w, &[1, 0]);
+        x = over_tokens(b, x, w, outputs);
+    }
+    vec![dense(b, "head", x, [8, 5])]
+}
+
+fn joined_blocks(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = b.input("x", "n,4,32");
+    let parts = [10, 6].map(|outputs| in_blocks(b, outputs, 32));
+    let w = b.op("Concat", "joined", &parts, [("axis", 0.into())]);
+    let w = transpose(b, w, &[1, 0]);
+    let x = over_tokens(b, x, w, 16);
+    vec![dense(b, "head", x, [16, 5])]
 }
 
 /// What dynamic quantisation becomes in canonical form.
