@@ -14,9 +14,9 @@
 //! 3. once: the checks for training mode, for NaN and for infinities, now that weights are not hidden
 //!    behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
-//!    `leading`, then `unstack`; `group_norm`; `bands`; `padding`, then `covered`; `left` before `gemm`, whose products without a bias can
+//!    `leading`, then `entries`, then `unstack`; `group_norm`; `bands`; `padding`, then `covered`; `left` before `gemm`, whose products without a bias can
 //!    take one from `affine`; `flattened`, which needs layers in one form; `addend`, which removes a computed bias; `bias` for layers that still
-//!    have none; `channels_first` for layers that are complete; `recurrent`; `shuffle`, `positions` and `largest` last,
+//!    have none; `channels_first` for layers that are complete; `recurrent`; `shuffle`, `positions`, then `pixels`, and `largest` last,
 //!    since they look for remaining patterns.
 //! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
 
@@ -31,8 +31,10 @@ mod check;
 mod constants;
 mod contraction;
 mod covered;
+mod entries;
 mod expanded;
 mod extents;
+mod features;
 mod flattened;
 mod fold;
 mod gemm;
@@ -47,6 +49,7 @@ mod noop;
 mod operands;
 mod padding;
 mod patches;
+mod pixels;
 mod positions;
 mod reach;
 mod recurrent;
@@ -204,6 +207,7 @@ const TIDY: &[Pass] = &[
 const LAYERS: &[Pass] = &[
     Pass { name: "untie", run: Rewrite(untie::run) },
     Pass { name: "leading", run: Rewrite(leading::run) },
+    Pass { name: "entries", run: Rewrite(entries::run) },
     Pass { name: "unstack", run: Rewrite(unstack::run) },
     Pass { name: "group_norm", run: Rewrite(group_norm::run) },
     Pass { name: "bands", run: Rewrite(bands::run) },
@@ -219,6 +223,7 @@ const LAYERS: &[Pass] = &[
     Pass { name: "recurrent", run: Rewrite(recurrent::run) },
     Pass { name: "shuffle", run: Rewrite(shuffle::run) },
     Pass { name: "positions", run: Rewrite(positions::run) },
+    Pass { name: "pixels", run: Rewrite(pixels::run) },
     Pass { name: "largest", run: Rewrite(largest::run) },
 ];
 

@@ -204,3 +204,25 @@ fn numbers_of_each_head_leave_depths_free() {
     });
     assert_eq!(found, named(&[("q", false), ("v", false)]));
 }
+
+#[test]
+fn products_of_each_head_with_one_table_leave_heads() {
+    let (mut net, x) = Net::new();
+    let [q, k, v] = ["q", "k", "v"].map(|name| net.heads(name, x));
+    let k = net.transpose(k, &[0, 1, 3, 2]);
+    let scores = net.graph.add_op("MatMul", "scores", &[q, k], []);
+    let shifts = net.dense("table", q, [4, 5]);
+    let scores = net.graph.add_op("Add", "sum", &[scores, shifts], []);
+    let mixed = net.graph.add_op("MatMul", "mixed", &[scores, v], []);
+    let mixed = net.transpose(mixed, &[0, 2, 1, 3]);
+    let mixed = net.reshape(mixed, &[0, 0, 8]);
+    let y = net.dense("proj", mixed, [8, 7]);
+    let y = net.dense("last", y, [7, 3]);
+    net.graph.outputs.push(y);
+    let coupling = coupled(&mut net.graph);
+    // Queries and keys are one group of products, and their depths have places.
+    let nests = fixed(&coupling);
+    assert!(nests.contains(&("v", false)) && nests.contains(&("q", true)), "{nests:?}");
+    assert!(follows(&coupling, "proj"));
+    assert!(coupling.layers.iter().all(|layer| layer.name != "table"));
+}
