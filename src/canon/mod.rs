@@ -16,7 +16,7 @@
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
 //!    `leading`, then `entries`, then `unstack`; `group_norm`; `bands`; `padding`, then `covered`; `left` before `gemm`, whose products without a bias can
 //!    take one from `affine`; `flattened`, which needs layers in one form; `addend`, which removes a computed bias; `bias` for layers that still
-//!    have none; `channels_first` for layers that are complete; `recurrent`; `shuffle`, `positions`, then `pixels`, and `largest` last,
+//!    have none; `channels_first` for layers that are complete; `recurrent`; `shuffle`, `positions`, then `pixels`, and `largest`, then `stacked` last,
 //!    since they look for remaining patterns.
 //! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
 
@@ -63,6 +63,7 @@ mod runtime_names;
 mod shapes;
 mod shuffle;
 mod splice;
+mod stacked;
 mod tokenwise;
 mod types;
 mod unfuse;
@@ -225,6 +226,7 @@ const LAYERS: &[Pass] = &[
     Pass { name: "positions", run: Rewrite(positions::run) },
     Pass { name: "pixels", run: Rewrite(pixels::run) },
     Pass { name: "largest", run: Rewrite(largest::run) },
+    Pass { name: "stacked", run: Rewrite(stacked::run) },
 ];
 
 /// Limit of rounds. No chain of simplifications needs so many, unless two passes undo each other.

@@ -15,6 +15,7 @@ pub const PATTERNS: &[Pattern] = &[
     ("two biases of the same queries", two_biases),
     ("one table of relative positions for all heads", relative_table),
     ("tokens of features", tokens_of_features),
+    ("weights of two branches", branches),
 ];
 
 fn shuffled(b: &mut GraphBuilder, x: ValueId, mode: &str) -> ValueId {
@@ -116,4 +117,28 @@ fn tokens_of_features(b: &mut GraphBuilder) -> Vec<ValueId> {
     let x = b.op("Add", "stream", &[x, y], []);
     let x = b.op("ReduceMean", "pool", &[x], [("axes", [1].into()), ("keepdims", 0.into())]);
     vec![dense(b, "head", x, [6, 5])]
+}
+
+/// As in nets with selective kernels: one layer makes the weights of all branches.
+fn branches(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = images(b);
+    let parts = ["one", "two"].map(|name| {
+        let x = conv(b, name, x, 6, 3);
+        relu(b, x)
+    });
+    let sum = b.op("Add", "sum", &parts, []);
+    let pool = b.op("GlobalAveragePool", "pool", &[sum], []);
+    let flat = b.op("Flatten", "flat", &[pool], []);
+    let (squeeze, weigh) = (b.weights("squeeze.w", &[7, 6]), b.weights("weigh.w", &[12, 7]));
+    let y = b.op("Gemm", "squeeze", &[flat, squeeze], [("transB", 1.into())]);
+    let y = relu(b, y);
+    let y = b.op("Gemm", "weigh", &[y, weigh], [("transB", 1.into())]);
+    let y = reshape(b, y, &[-1, 2, 6, 1, 1]);
+    let shares = b.op("Softmax", "shares", &[y], [("axis", 1.into())]);
+    let axis = b.ints("axis", &[1]);
+    let parts = parts.map(|part| b.op("Unsqueeze", "part", &[part, axis], []));
+    let stack = b.op("Concat", "stack", &parts, [("axis", 1.into())]);
+    let weighted = b.op("Mul", "weighted", &[stack, shares], []);
+    let x = b.op("ReduceSum", "mixed", &[weighted, axis], [("keepdims", 0.into())]);
+    vec![rest(b, x, 6)]
 }
