@@ -135,7 +135,8 @@ impl Cut {
 fn is_of_layer(graph: &Graph, mut value: ValueId) -> bool {
     for _ in 0..LONGEST_WAY {
         let Some(node) = graph.producer(value).map(|id| graph.node(id)) else { return false };
-        let is_constant = |slot: usize| node.input(slot).is_some_and(|v| graph.initializer(v).is_some());
+        let is_constant =
+            |slot: usize| node.input(slot).is_some_and(|v| graph.initializer(v).is_some());
         if node.is("MatMul") || node.is("Gemm") {
             return is_constant(1);
         }

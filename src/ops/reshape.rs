@@ -3,8 +3,8 @@
 use crate::ir::Dim;
 
 use super::elementwise::on_axis;
-use super::types::{flatten_axis, target_shape};
 use super::space;
+use super::types::{flatten_axis, target_shape};
 use super::view::known_product;
 use super::{Expand, Flow, Labels, NodeView, OpRule, Operand, Partwise};
 
