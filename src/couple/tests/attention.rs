@@ -226,3 +226,19 @@ fn products_of_each_head_with_one_table_leave_heads() {
     assert!(follows(&coupling, "proj"));
     assert!(coupling.layers.iter().all(|layer| layer.name != "table"));
 }
+
+#[test]
+fn depths_stay_free_where_samples_are_repeated_for_windows() {
+    let (mut net, x) = Net::new();
+    let [q, k, v] = ["q", "k", "v"].map(|name| {
+        let own = net.heads(name, x);
+        let (axis, copies) = (net.ints(&[1]), net.ints(&[1, 3, 1, 1, 1]));
+        let own = net.graph.add_op("Unsqueeze", "one", &[own, axis], []);
+        let own = net.graph.add_op("Expand", "three", &[own, copies], []);
+        net.reshape(own, &[-1, 2, 5, 4])
+    });
+    let k = net.transpose(k, &[0, 1, 3, 2]);
+    let coupling = net.coupling(q, k, v);
+    assert_eq!(fixed(&coupling), [("q", false), ("v", false)]);
+    assert!(follows(&coupling, "proj"));
+}
