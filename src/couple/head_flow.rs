@@ -103,6 +103,7 @@ impl Tracer<'_> {
         let labels = |slot: usize| self.labels[node.input(slot)?.index()].clone();
         let (Some(left), Some(right)) = (labels(0), labels(1)) else { return Flow::Untracked };
         let kept = Kept { order: false, leads: true };
+        let mut operands = vec![Operand::Channels; 2];
         let (output, coupled) = match product {
             HeadProduct::Scores { axis, heads } => {
                 let width = left.atoms.len() / heads.max(1);
@@ -115,8 +116,17 @@ impl Tracer<'_> {
                 let heads = self.heads.of(&mut self.atoms, id, &values, width, kept);
                 (values, vec![(scores, heads)])
             }
+            HeadProduct::Beside { operand, heads } => {
+                let (own, other) = if operand == 0 { (left, right) } else { (right, left) };
+                operands[1 - operand] = Operand::Heads { count: heads };
+                let [free, placed] = [(&own, kept), (&other, Kept { order: true, ..kept })];
+                let [free, placed] = [free, placed].map(|(labels, kept)| {
+                    let width = labels.atoms.len() / heads.max(1);
+                    self.heads.of(&mut self.atoms, id, labels, width, kept)
+                });
+                (own, vec![(free, placed)])
+            }
         };
-        let operands = vec![Operand::Channels; 2];
         Flow::Partwise(Partwise { output, operands, coupled, expand: Expand::NONE })
     }
 

@@ -14,6 +14,7 @@ pub const PATTERNS: &[Pattern] = &[
     ("biases of depths of heads", biased_heads),
     ("two biases of the same queries", two_biases),
     ("one table of relative positions for all heads", relative_table),
+    ("attention between depths", between_depths),
     ("tokens of features", tokens_of_features),
     ("weights of two branches", branches),
 ];
@@ -101,6 +102,19 @@ fn relative_table(b: &mut GraphBuilder) -> Vec<ValueId> {
     let scores = b.op("Add", "sum", &[scores, shifts], []);
     let scores = b.op("Softmax", "attention", &[scores], [("axis", (-1).into())]);
     let mixed = b.op("MatMul", "mixed", &[scores, v], []);
+    behind(b, x, mixed)
+}
+
+/// As in nets that restore pictures, whose depths attend to each other over all pixels.
+fn between_depths(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let (x, [q, k, v]) = queries_keys_values(b);
+    let [q, v] = [q, v].map(|own| transpose(b, own, &[0, 1, 3, 2]));
+    let scores = b.op("MatMul", "scores", &[q, k], []);
+    let sharpness = b.positive("sharpness", &[2, 1, 1]);
+    let scores = b.op("Mul", "sharp", &[scores, sharpness], []);
+    let scores = b.op("Softmax", "attention", &[scores], [("axis", (-1).into())]);
+    let mixed = b.op("MatMul", "mixed", &[scores, v], []);
+    let mixed = transpose(b, mixed, &[0, 1, 3, 2]);
     behind(b, x, mixed)
 }
 
