@@ -210,7 +210,8 @@ mod tests {
     fn biases_of_depths_of_heads_become_those_of_the_layer() {
         assert_eq!(ops(&[2, 3], false), ["MatMul", "Add", "Reshape", "Relu"]);
         assert_eq!(ops(&[2, 1, 3], true), ["MatMul", "Add", "Reshape", "Transpose", "Relu"]);
-        assert_eq!(ops(&[5, 2, 3], false), ["MatMul", "Add", "Reshape", "Relu"]);
+        // Positions have numbers of their own, which are no bias.
+        assert_eq!(ops(&[5, 2, 3], false), ["MatMul", "Add", "Add", "Reshape", "Relu"]);
     }
 
     #[test]
@@ -230,7 +231,7 @@ mod tests {
     #[test]
     fn numbers_of_heads_and_numbers_of_depths_stay() {
         for dims in [&[2, 1][..], &[3]] {
-            assert_eq!(ops(dims, false), ["MatMul", "Reshape", "Add", "Relu"]);
+            assert_eq!(ops(dims, false), ["MatMul", "Add", "Reshape", "Add", "Relu"]);
         }
     }
 }
