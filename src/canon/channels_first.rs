@@ -5,19 +5,14 @@
 //! rows, columns], and a transpose behind the reshape restores the layout that its readers expect. Most of them
 //! transpose it back, so that both transposes vanish.
 
-use std::collections::BTreeSet;
-
 use crate::error::Result;
-use crate::ir::{Attribute, Consumers, Dim, Graph, Model, NodeId, ValueId};
-use crate::ops::{Flow, Labels, Layer, LayerKind, Operand};
+use crate::ir::{Attribute, Consumers, Dim, Graph, Model, NodeId};
 
 use super::CanonOptions;
-use super::reach::{atoms, flow, is_contracted, is_each_alone};
-use super::rewire::{added, bypass, ints, store};
+use super::features::{Features, by_channel};
+use super::reach::is_contracted;
+use super::rewire::{added, bypass, ints};
 use super::types::shape;
-
-/// Limit of nodes between a layer and a reshape.
-const LONGEST_WAY: usize = 64;
 
 /// Runs the pass.
 ///
@@ -41,20 +36,8 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
 /// A reshape [.., features] → [.., positions, channels], whose features a layer computes.
 struct Cut {
     reshape: NodeId,
-    /// The axis of the features, and of the first extent of positions.
-    axis: usize,
-    /// The extents of positions.
-    positions: Vec<usize>,
-    channels: usize,
-    /// Constants with one entry per feature, or row of the layer.
-    constants: Vec<Constant>,
-}
-
-/// A constant operand with one entry per feature along an axis.
-struct Constant {
-    node: NodeId,
-    slot: usize,
-    axis: usize,
+    parts: Parts,
+    features: Features,
 }
 
 impl Cut {
@@ -63,51 +46,59 @@ impl Cut {
     fn at(graph: &Graph, readers: &Consumers, order: &[NodeId], id: NodeId) -> Option<Cut> {
         let node = graph.node(id);
         let (flat, output) = (node.input(0).filter(|_| node.is("Reshape"))?, node.output(0)?);
-        let (axis, mut positions) = cut(&shape(graph, flat)?, &shape(graph, output)?)?;
-        let layer = layer_before(graph, flat)?;
-        let constants = constants(graph, readers, order, &layer, (id, axis))?;
-        let channels = positions.pop()?;
-        let last = axis + positions.len();
+        let parts = Parts::of(&shape(graph, flat)?, &shape(graph, output)?)?;
+        let features = Features::before(graph, readers, order, (id, parts.axis))?;
+        let (first, last) = (parts.front.len(), parts.front.len() + parts.positions.len());
         let is_read = |axis| is_contracted(graph, readers, output, axis);
-        let fits = is_read(last) && !(axis..last).any(is_read);
-        fits.then_some(Cut { reshape: id, axis, positions, channels, constants })
+        let fits = is_read(last) && !(first..last).any(is_read);
+        fits.then_some(Cut { reshape: id, parts, features })
     }
 
     fn rewrite(&self, graph: &mut Graph, readers: &Consumers) -> Option<()> {
-        let order = self.order();
-        let moved = |own: &Constant| {
-            let value = graph.node(own.node).input(own.slot)?;
-            let codes = match graph.codes(value) {
-                Some(codes) => Some(codes.select(own.axis, &order)?),
-                None => None,
-            };
-            Some((graph.initializer(value)?.select(own.axis, &order)?, codes))
-        };
-        let moved: Vec<_> = self.constants.iter().map(moved).collect::<Option<_>>()?;
+        let positions = self.parts.positions.iter().product();
+        let moved = self.features.moved(graph, &by_channel(positions, self.parts.channels))?;
         let node = graph.node(self.reshape);
         let (flat, output, name) = (node.input(0)?, node.output(0)?, node.name.clone());
-        let before = vec![0; self.axis];
-        let target = ints(graph, &format!("{name}.maps"), &[before, self.extents()].concat());
+        let target = [self.parts.front.clone(), self.parts.extents()].concat();
+        let target = ints(graph, &format!("{name}.maps"), &target);
         let maps = added(graph, "Reshape", &format!("{name}.maps"), &[flat, target], []);
-        let perm = [("perm", Attribute::Ints(self.back()))];
+        let perm = [("perm", Attribute::Ints(self.parts.back()))];
         let last = added(graph, "Transpose", &format!("{name}.last"), &[maps], perm);
         if !bypass(graph, output, last) {
             return None;
         }
-        for (Constant { node, slot, .. }, (tensor, codes)) in self.constants.iter().zip(moved) {
-            store(graph, readers, *node, *slot, &name, tensor);
-            if let (Some(codes), Some(value)) = (codes, graph.node(*node).input(*slot)) {
-                graph.set_codes(value, codes);
-            }
-        }
+        moved.into_iter().for_each(|constant| constant.store(graph, readers, &name));
         Some(())
     }
+}
 
-    /// The old place of each feature.
-    fn order(&self) -> Vec<usize> {
-        let positions: usize = self.positions.iter().product();
-        let of_channel = |channel| (0..positions).map(move |at| at * self.channels + channel);
-        (0..self.channels).flat_map(of_channel).collect()
+/// The axes into which features are cut.
+#[derive(Debug, PartialEq)]
+struct Parts {
+    /// The axis of the features.
+    axis: usize,
+    /// The sizes that a reshape is told for the axes in front of positions and channels.
+    front: Vec<i64>,
+    /// The extents of positions.
+    positions: Vec<usize>,
+    channels: usize,
+}
+
+impl Parts {
+    /// The axes into which a reshape cuts the last axis of `from` of more than one index, if those behind hold
+    /// positions and channels in this order.
+    fn of(from: &[Dim], to: &[Dim]) -> Option<Parts> {
+        let axis = from.iter().rposition(|dim| *dim != Dim::Known(1)).filter(|axis| *axis > 0)?;
+        let features = from[axis].known()?;
+        let holds_all = |first: &usize| {
+            to.get(*first..).is_some_and(|tail| Dim::product(tail).known() == Some(features))
+        };
+        let first = std::iter::once(axis).chain((1..to.len()).rev()).find(holds_all)?;
+        let extents: Option<Vec<usize>> = to[first..].iter().map(Dim::known).collect();
+        let mut positions = extents?;
+        let channels = positions.pop().filter(|count| *count > 1 && *count < features)?;
+        let front = front(from, (axis, first), to)?;
+        Some(Parts { axis, front, positions, channels })
     }
 
     /// The extents of channels and positions.
@@ -118,128 +109,30 @@ impl Cut {
 
     /// The transposition that puts channels last.
     fn back(&self) -> Vec<i64> {
-        let (axis, last) = (self.axis as i64, (self.axis + self.positions.len()) as i64);
-        (0..axis).chain(axis + 1..=last).chain([axis]).collect()
+        let first = self.front.len() as i64;
+        let last = first + self.positions.len() as i64;
+        (0..first).chain(first + 1..=last).chain([first]).collect()
     }
 }
 
-/// The last axis of `from` of more than one index, and the extents of several axes that a reshape to `to` cuts it
-/// into; `None` for other reshapes.
-fn cut(from: &[Dim], to: &[Dim]) -> Option<(usize, Vec<usize>)> {
-    let axis = from.iter().rposition(|dim| *dim != Dim::Known(1)).filter(|axis| *axis > 0)?;
-    let features = from[axis].known()?;
-    let parts = to.get(axis..)?;
-    // The number of samples stays the same if that of features does.
-    let keeps_front = axis == 1 || from[..axis].iter().zip(to).all(|(a, b)| a.is_surely(b));
-    let is_cut = keeps_front && Dim::product(parts).known() == Some(features);
-    let extents: Vec<usize> = parts.iter().map(Dim::known).collect::<Option<_>>()?;
-    let channels = *extents.last().filter(|_| is_cut)?;
-    (channels > 1 && channels < features).then_some((axis, extents))
-}
-
-/// The layer from which nodes with one computed operand lead to `value`. If a node has several operands, the
-/// first one counts.
-fn layer_before(graph: &Graph, mut value: ValueId) -> Option<Layer> {
-    for _ in 0..LONGEST_WAY {
-        let id = graph.producer(value)?;
-        let node = graph.node(id);
-        if let Flow::Layer(layer) = flow(graph, id, &[])? {
-            return is_free(graph, &layer).then_some(layer);
-        }
-        value = node.reads().find(|read| graph.initializer(*read).is_none())?;
+/// The sizes that a reshape is told for the axes of `to` in front of axis `first`, which hold those of `from` in
+/// front of `axis`; `None` if several of them are open.
+fn front(from: &[Dim], (axis, first): (usize, usize), to: &[Dim]) -> Option<Vec<i64>> {
+    let stays = axis == 1 || from[..axis].iter().zip(to).all(|(a, b)| a.is_surely(b));
+    if axis == first && stays {
+        return Some(vec![0; axis]);
     }
-    None
-}
-
-/// Whether no other node has the weights of a layer. Nodes with equal weights keep them equal.
-fn is_free(graph: &Graph, layer: &Layer) -> bool {
-    let Some(weight) = graph.initializer(layer.weight) else { return false };
-    let is_equal = |id: ValueId| {
-        let other = graph.initializer(id).filter(|_| id != layer.weight);
-        other.is_some_and(|other| other.dims == weight.dims && other.data == weight.data)
-    };
-    !matches!(layer.kind, LayerKind::Gate(_))
-        && graph.only_use(layer.weight).is_some()
-        && !graph.values().any(|(id, _)| is_equal(id) && graph.is_used(id))
-}
-
-/// The constants with one entry per feature between a layer and a reshape, and those of the layer; `None` if the
-/// features go elsewhere, or their order matters to a node between.
-fn constants(
-    graph: &Graph,
-    readers: &Consumers,
-    order: &[NodeId],
-    layer: &Layer,
-    (reshape, axis): (NodeId, usize),
-) -> Option<Vec<Constant>> {
-    let (rows, ..) = layer.sizes(graph).ok()?;
-    let features = atoms(rows);
-    let mut found = of_layer(graph, layer)?;
-    let mut labels: Vec<Option<Labels>> = vec![None; graph.value_count()];
-    labels[layer.output.index()] = Some(Labels::along(layer.out_axis, features.clone()));
-    let mut left = uses(graph, readers, layer.output)?;
-    let start = order.iter().position(|id| *id == layer.last_node())?;
-    for id in order.get(start + 1..)? {
-        let node = graph.node(*id);
-        let read: BTreeSet<ValueId> =
-            node.reads().filter(|value| labels[value.index()].is_some()).collect();
-        if read.is_empty() {
-            continue;
-        }
-        left = left.checked_sub(read.len())?;
-        if *id == reshape {
-            let flat = labels[node.input(0)?.index()].as_ref()?;
-            return (left == 0 && flat.axis == axis).then_some(found);
-        }
-        let [Some(output)] = node.outputs[..] else { return None };
-        let (operands, own) = in_any_order(flow(graph, *id, &labels)?)?;
-        if own.atoms != features {
-            return None;
-        }
-        for (slot, operand) in operands.into_iter().enumerate() {
-            if let Operand::Param { axis } = operand {
-                found.push(Constant { node: *id, slot, axis });
-            }
-        }
-        left += uses(graph, readers, output)?;
-        labels[output.index()] = Some(own);
-    }
-    None
-}
-
-/// The operands and the labels of a node that computes the same for features in any order, each by itself or all of
-/// them together.
-fn in_any_order(flow: Flow) -> Option<(Vec<Operand>, Labels)> {
-    match flow {
-        Flow::Partwise(own) if is_each_alone(&own) => Some((own.operands, own.output)),
-        Flow::Together(own) if own.coupled.is_none() => {
-            Some((own.operands, own.outputs.into_iter().next()??))
-        }
-        _ => None,
-    }
-}
-
-/// The weight of a layer, and its bias if it has one.
-fn of_layer(graph: &Graph, layer: &Layer) -> Option<Vec<Constant>> {
-    let constant = |node: NodeId, value: ValueId, axis: usize| {
-        let slot = graph.node(node).inputs.iter().position(|read| *read == Some(value))?;
-        Some(Constant { node, slot, axis })
-    };
-    let weight = constant(layer.node, layer.weight, usize::from(layer.in_first()));
-    let bias = layer.bias.map(|bias| constant(layer.last_node(), bias, 0));
-    std::iter::once(weight).chain(bias).collect()
-}
-
-/// The number of nodes that read a value; `None` for outputs.
-fn uses(graph: &Graph, readers: &Consumers, value: ValueId) -> Option<usize> {
-    let all = readers.get(value.index()).filter(|_| !graph.outputs.contains(&value))?;
-    Some(all.len())
+    let told = |dim: &Dim| dim.known().map_or(Some(-1), |n| i64::try_from(n).ok());
+    let told: Vec<i64> = to[..first].iter().map(told).collect::<Option<_>>()?;
+    let is_clear = told.iter().filter(|size| **size < 0).count() < 2 && !told.contains(&0);
+    is_clear.then_some(told)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::canon::canonicalise;
+    use crate::ir::ValueId;
     use crate::ir::builder::GraphBuilder;
 
     type Rest = fn(&mut GraphBuilder, ValueId) -> ValueId;
@@ -322,14 +215,20 @@ mod tests {
             let dim = |d: &i64| usize::try_from(*d).map_or(Dim::Symbol("n".into()), Dim::Known);
             spec.iter().map(dim).collect()
         };
-        let cut = |from: &[i64], to: &[i64]| cut(&dims(from), &dims(to));
-        assert_eq!(cut(&[-1, 24], &[-1, 2, 3, 4]), Some((1, vec![2, 3, 4])));
-        assert_eq!(cut(&[-1, 24, 1, 1], &[-1, 2, 3, 4]), Some((1, vec![2, 3, 4])));
-        assert_eq!(cut(&[-1, 5, 24], &[-1, 5, 6, 4]), Some((2, vec![6, 4])));
+        let cut = |from: &[i64], to: &[i64]| {
+            let parts = Parts::of(&dims(from), &dims(to))?;
+            Some((parts.axis, parts.front, [parts.positions, vec![parts.channels]].concat()))
+        };
+        assert_eq!(cut(&[-1, 24], &[-1, 2, 3, 4]), Some((1, vec![0], vec![2, 3, 4])));
+        assert_eq!(cut(&[-1, 24, 1, 1], &[-1, 2, 3, 4]), Some((1, vec![0], vec![2, 3, 4])));
+        assert_eq!(cut(&[-1, 5, 24], &[-1, 5, 6, 4]), Some((2, vec![0, 0], vec![6, 4])));
+        // Axes in front are cut, too, as where tokens become rows and columns.
+        let tokens = cut(&[-1, 10, 24], &[-1, 5, 2, 2, 3, 4]);
+        assert_eq!(tokens, Some((2, vec![-1, 5, 2], vec![2, 3, 4])));
+        assert_eq!(cut(&[-1, 5, 24], &[5, -1, 6, 4]), Some((2, vec![5, -1], vec![6, 4])));
         // One channel or position, and reshapes of other axes.
         assert_eq!(cut(&[-1, 24], &[-1, 24, 1]), None);
         assert_eq!(cut(&[-1, 24], &[-1, 1, 24]), None);
         assert_eq!(cut(&[5, 24], &[10, 3, 4]), None);
-        assert_eq!(cut(&[-1, 5, 24], &[5, -1, 6, 4]), None);
     }
 }

@@ -15,9 +15,9 @@
 //! 3. once: the checks for training mode, for NaN and for infinities, now that weights are not hidden
 //!    behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
-//!    `leading`, then `unstack`; `group_norm`; `bands`; `padding`, then `covered`; `left` before `gemm`, whose products without a bias can
+//!    `leading`, then `entries`, then `unstack`; `group_norm`; `bands`; `padding`, then `covered`; `left` before `gemm`, whose products without a bias can
 //!    take one from `affine`; `flattened`, which needs layers in one form; `addend`, which removes a computed bias; `bias` for layers that still
-//!    have none; `channels_first` for layers that are complete; `recurrent`; `shuffle`, `positions` and `largest` last,
+//!    have none; `channels_first` for layers that are complete; `recurrent`; `shuffle`, `positions`, then `pixels`, and `largest`, then `stacked` last,
 //!    since they look for remaining patterns.
 //! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
 
@@ -32,8 +32,10 @@ mod check;
 mod constants;
 mod contraction;
 mod covered;
+mod entries;
 mod expanded;
 mod extents;
+mod features;
 mod flattened;
 mod fold;
 mod gemm;
@@ -48,6 +50,7 @@ mod noop;
 mod operands;
 mod padding;
 mod patches;
+mod pixels;
 mod positions;
 mod reach;
 mod recurrent;
@@ -61,6 +64,7 @@ mod runtime_names;
 mod shapes;
 mod shuffle;
 mod splice;
+mod stacked;
 mod tokenwise;
 mod types;
 mod unfuse;
@@ -207,6 +211,7 @@ const UNROLLED: &[Pass] = &[Pass { name: "unroll", run: Rewrite(loops::unroll) }
 const LAYERS: &[Pass] = &[
     Pass { name: "untie", run: Rewrite(untie::run) },
     Pass { name: "leading", run: Rewrite(leading::run) },
+    Pass { name: "entries", run: Rewrite(entries::run) },
     Pass { name: "unstack", run: Rewrite(unstack::run) },
     Pass { name: "group_norm", run: Rewrite(group_norm::run) },
     Pass { name: "bands", run: Rewrite(bands::run) },
@@ -222,7 +227,9 @@ const LAYERS: &[Pass] = &[
     Pass { name: "recurrent", run: Rewrite(recurrent::run) },
     Pass { name: "shuffle", run: Rewrite(shuffle::run) },
     Pass { name: "positions", run: Rewrite(positions::run) },
+    Pass { name: "pixels", run: Rewrite(pixels::run) },
     Pass { name: "largest", run: Rewrite(largest::run) },
+    Pass { name: "stacked", run: Rewrite(stacked::run) },
 ];
 
 /// The oldest operator set in which a model can be brought to canonical form.

@@ -18,6 +18,28 @@ pub(super) fn is_contracted(
     value: ValueId,
     axis: usize,
 ) -> bool {
+    any_reader(graph, readers, (value, axis), |node, flow, labels| {
+        (!is_of_computed_values(graph, node)).then(|| reads_axis(flow, labels))
+    })
+}
+
+/// Whether nodes add up the indices along an axis of a value, or reduce them otherwise, and neither layers nor products
+/// of two computed values read it.
+pub(super) fn is_reduced(graph: &Graph, readers: &Consumers, value: ValueId, axis: usize) -> bool {
+    any_reader(graph, readers, (value, axis), |node, flow, labels| {
+        let is_free = !is_of_computed_values(graph, node) && !reads_axis(flow, labels);
+        is_free.then(|| node.op.starts_with("Reduce") && ends(flow))
+    })
+}
+
+/// Follows an axis of a value through the nodes behind it. Returns whether one of them is what is looked for; `false` as
+/// soon as `judge` returns `None`.
+fn any_reader(
+    graph: &Graph,
+    readers: &Consumers,
+    (value, axis): (ValueId, usize),
+    judge: impl Fn(&Node, &Flow, &[Option<Labels>]) -> Option<bool>,
+) -> bool {
     let extent = shape(graph, value).and_then(|extents| extents.get(axis)?.known());
     let Some(extent) = extent else { return false };
     let mut labels: Vec<Option<Labels>> = vec![None; graph.value_count()];
@@ -28,10 +50,8 @@ pub(super) fn is_contracted(
         let Some(value) = next.pop_front() else { break };
         for id in readers.get(value.index()).into_iter().flatten() {
             let Some(flow) = flow(graph, *id, &labels) else { continue };
-            if is_of_computed_values(graph, graph.node(*id)) {
-                return false;
-            }
-            found |= reads_axis(&flow, &labels);
+            let Some(is_found) = judge(graph.node(*id), &flow, &labels) else { return false };
+            found |= is_found;
             for (output, own) in behind(graph.node(*id), flow) {
                 if labels[output.index()].is_none() {
                     labels[output.index()] = Some(own);
@@ -62,6 +82,11 @@ pub(super) fn is_each_alone(own: &Partwise) -> bool {
 
 fn is_of_computed_values(graph: &Graph, node: &Node) -> bool {
     node.is("MatMul") && node.reads().all(|value| graph.initializer(value).is_none())
+}
+
+/// Whether a node leaves one number of all channels.
+fn ends(flow: &Flow) -> bool {
+    matches!(flow, Flow::Together(own) if own.outputs.iter().all(Option::is_none))
 }
 
 /// Whether a layer reads channels along the axis of their labels.

@@ -52,7 +52,8 @@ impl Tracer<'_> {
         }
         let by_heads = self.along_heads(id, rule, &reads, heads)?;
         let by_depths = self.along_depths(id, rule, &reads, width)?;
-        let operands = self.both_roles(id, &reads, &by_heads.operands, &by_depths.operands)?;
+        let operands =
+            self.both_roles(id, &reads, width, [&by_heads.operands, &by_depths.operands])?;
         let lead = lead.labels.clone();
         let others = reads.iter().filter(|read| !read.is_of_heads());
         let mut coupled: Vec<(Vec<Atom>, Vec<Atom>)> =
@@ -140,8 +141,8 @@ impl Tracer<'_> {
         &self,
         id: NodeId,
         reads: &[Read],
-        heads: &[Operand],
-        depths: &[Operand],
+        width: usize,
+        [heads, depths]: [&[Operand]; 2],
     ) -> Option<Vec<Operand>> {
         let inputs = &self.graph.node(id).inputs;
         let role = |(slot, input): (usize, &Option<ValueId>)| {
@@ -151,6 +152,10 @@ impl Tracer<'_> {
                 | (Some(true), Operand::Channels, Operand::Plain) => Some(Operand::Channels),
                 (None, own @ (Operand::Plain | Operand::Param { .. }), Operand::Plain) => {
                     Some(*own)
+                }
+                // The number of depths of each head stays.
+                (None, Operand::Shape { entry, .. }, Operand::Shape { .. }) => {
+                    Some(Operand::Shape { entry: *entry, width })
                 }
                 (None, Operand::Plain, Operand::Param { .. }) => {
                     let tensor = self.graph.initializer((*input)?)?;

@@ -4,7 +4,8 @@ use super::heads::Kept;
 use super::trace::Tracer;
 use crate::ir::{NodeId, ValueId};
 use crate::ops::{
-    self, Expand, Flow, HeadProduct, Labels, NodeView, OpRule, Operand, Partwise, head_product,
+    self, Expand, Flow, HeadProduct, Labels, LayerKind, NodeView, OpRule, Operand, Partwise,
+    head_product,
 };
 
 impl Tracer<'_> {
@@ -44,16 +45,18 @@ impl Tracer<'_> {
             return flow;
         }
         let kept = Kept { order: true, leads: self.graph.node(id).is("MatMul") };
-        let mut before = Vec::new();
+        let (mut before, mut are_used) = (Vec::new(), false);
         for value in self.graph.node(id).inputs.iter().flatten() {
             let Some(labels) = self.labels[value.index()].clone() else { continue };
             if let Some(width) = self.depth(*value, &labels) {
+                are_used |= self.heads.are_used(&self.atoms, &labels, width);
                 let heads = self.heads.of(&mut self.atoms, id, &labels, width, kept);
                 self.labels[value.index()] = Some(Labels::along(labels.axis, heads));
                 before.push((*value, labels));
             }
         }
         let flow = rule.flow(&NodeView::new(self.graph, id, &self.labels));
+        let flow = if are_used { self.each_head_alone(flow) } else { flow };
         // Depths have no order of their own in which they could be read whole.
         let goes_on = match &flow {
             Flow::Partwise(partwise) => {
@@ -73,6 +76,22 @@ impl Tracer<'_> {
         flow
     }
 
+    /// The flow of a product of the depths of each head with one matrix, as of queries with relative positions. It is
+    /// no layer where heads must go on to be scores.
+    fn each_head_alone(&self, flow: Flow) -> Flow {
+        let Flow::Layer(layer) = &flow else { return flow };
+        let heads = self.labels[layer.input.index()].as_ref();
+        match heads.filter(|heads| layer.kind == LayerKind::MatMul && heads.axis < layer.in_axis) {
+            Some(heads) => Flow::Partwise(Partwise {
+                output: heads.clone(),
+                operands: vec![Operand::Channels, Operand::Plain],
+                coupled: Vec::new(),
+                expand: Expand::NONE,
+            }),
+            None => flow,
+        }
+    }
+
     /// Number of channels per head of a value with channels on two axes.
     pub(super) fn depth(&self, value: ValueId, labels: &Labels) -> Option<usize> {
         self.graph.value(value).ty.as_ref()?.shape.as_ref()?.get(labels.within?)?.known()
@@ -84,6 +103,7 @@ impl Tracer<'_> {
         let labels = |slot: usize| self.labels[node.input(slot)?.index()].clone();
         let (Some(left), Some(right)) = (labels(0), labels(1)) else { return Flow::Untracked };
         let kept = Kept { order: false, leads: true };
+        let mut operands = vec![Operand::Channels; 2];
         let (output, coupled) = match product {
             HeadProduct::Scores { axis, heads } => {
                 let width = left.atoms.len() / heads.max(1);
@@ -96,8 +116,17 @@ impl Tracer<'_> {
                 let heads = self.heads.of(&mut self.atoms, id, &values, width, kept);
                 (values, vec![(scores, heads)])
             }
+            HeadProduct::Beside { operand, heads } => {
+                let (own, other) = if operand == 0 { (left, right) } else { (right, left) };
+                operands[1 - operand] = Operand::Heads { count: heads };
+                let [free, placed] = [(&own, kept), (&other, Kept { order: true, ..kept })];
+                let [free, placed] = [free, placed].map(|(labels, kept)| {
+                    let width = labels.atoms.len() / heads.max(1);
+                    self.heads.of(&mut self.atoms, id, labels, width, kept)
+                });
+                (own, vec![(free, placed)])
+            }
         };
-        let operands = vec![Operand::Channels; 2];
         Flow::Partwise(Partwise { output, operands, coupled, expand: Expand::NONE })
     }
 
@@ -115,9 +144,11 @@ impl Tracer<'_> {
     }
 
     /// Records a flow that puts channels on two axes. If the reshape is closed, blocks of channels in their
-    /// order flow on.
+    /// order flow on, as they do where channels become positions.
     pub(super) fn opened(&mut self, id: NodeId, flow: Flow) -> Flow {
-        if !self.graph.node(id).is("Reshape") || self.reads_heads(id) {
+        let node = self.graph.node(id);
+        let is_cut = node.is("Reshape") || node.is("DepthToSpace");
+        if !is_cut || self.reads_heads(id) {
             return flow;
         }
         let is_closed = self.closed.on_two_axes.contains(&id);
@@ -135,8 +166,8 @@ impl Tracer<'_> {
         }
     }
 
-    /// The flow of a reshape that cuts channels into blocks, each of which is a channel behind it, unless
-    /// that is closed, too.
+    /// The flow of a node that cuts channels into blocks, each of which is a channel behind it, unless that is
+    /// closed, too.
     fn in_blocks(&mut self, id: NodeId) -> Option<Flow> {
         let view = NodeView::new(self.graph, id, &self.labels);
         let (axis, count) = ops::blocks(&view)?;
@@ -145,7 +176,8 @@ impl Tracer<'_> {
         let width = labels.atoms.len() / count;
         let kept = Kept { order: true, leads: true };
         let output = Labels::along(axis, self.heads.of(&mut self.atoms, id, &labels, width, kept));
-        let operands = vec![Operand::Channels, Operand::Shape { entry: axis, width: 1 }];
+        let mut operands = vec![Operand::Channels, Operand::Shape { entry: axis, width: 1 }];
+        operands.truncate(self.graph.node(id).inputs.len());
         let (coupled, expand) = (Vec::new(), Expand::NONE);
         Some(Flow::Partwise(Partwise { output, operands, coupled, expand }))
     }

@@ -93,6 +93,13 @@ impl Heads {
         places.into_iter().map(|place| heads[place]).collect()
     }
 
+    /// Whether an operator before needs the heads of `labels` themselves.
+    pub(super) fn are_used(&self, atoms: &Atoms, labels: &Labels, width: usize) -> bool {
+        let root = |members: &[Atom]| members.first().map(|atom| atoms.root(*atom));
+        let mut used = self.sets.iter().filter(|set| set.is_used && set.width() == width);
+        used.any(|set| root(&set.members) == root(&labels.atoms))
+    }
+
     /// Unites heads whose channels are united.
     pub(super) fn unite(&self, atoms: &mut Atoms) {
         let mut first: HashMap<(Atom, usize), Vec<Atom>> = HashMap::new();

@@ -18,6 +18,7 @@ mod repeats;
 mod resolve;
 mod rows;
 mod scores;
+mod spread;
 mod summed;
 mod tied;
 mod trace;

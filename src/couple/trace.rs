@@ -8,7 +8,7 @@ use super::inputs::channel_axis;
 use super::{Coupling, End, Frozen, Tied};
 use crate::error::Result;
 use crate::ir::{Consumers, Dim, Graph, NodeId, ValueId};
-use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, Pick};
+use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, OpRule, Pick};
 
 /// Limit of layers per node.
 const MOST_PARTS: usize = 16;
@@ -138,18 +138,7 @@ impl Tracer<'_> {
                 self.put_back(aside);
                 flow
             }
-            Some(rule) => {
-                let flow = self.plain_flow(id, rule);
-                let begins = match &flow {
-                    Flow::Layer(_) | Flow::PerChannel(_) | Flow::Recurrent(_) => true,
-                    Flow::Whole(whole) => whole.outputs.iter().flatten().any(Labels::go_on),
-                    _ => false,
-                };
-                match tracked || begins {
-                    true => flow,
-                    false => self.begun_again(id).unwrap_or(Flow::Untracked),
-                }
-            }
+            Some(rule) => self.flow_by_rule(id, rule, tracked),
             None if tracked => {
                 self.spoil(id);
                 Flow::whole("an operator without a channel rule")
@@ -163,6 +152,23 @@ impl Tracer<'_> {
         self.room = self.room.saturating_sub(self.labelled(id));
         if flow != Flow::Untracked {
             self.flows.insert(id, flow);
+        }
+    }
+
+    /// The flow of a node that reads no channels on two axes, perhaps of one at which channels begin.
+    fn flow_by_rule(&mut self, id: NodeId, rule: &dyn OpRule, tracked: bool) -> Flow {
+        if let Some(flow) = self.spread(id) {
+            return flow;
+        }
+        let flow = self.plain_flow(id, rule);
+        let begins = match &flow {
+            Flow::Layer(_) | Flow::PerChannel(_) | Flow::Recurrent(_) => true,
+            Flow::Whole(whole) => whole.outputs.iter().flatten().any(Labels::go_on),
+            _ => false,
+        };
+        match tracked || begins {
+            true => flow,
+            false => self.begun_again(id).unwrap_or(Flow::Untracked),
         }
     }
 

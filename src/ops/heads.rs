@@ -29,6 +29,13 @@ pub enum HeadProduct {
         /// The channels of the scores.
         scores: Vec<Atom>,
     },
+    /// A product of which the depths of one operand are rows or columns. Those of the other operand have places.
+    Beside {
+        /// Which operand's depths go on.
+        operand: usize,
+        /// The number of heads.
+        heads: usize,
+    },
 }
 
 /// The product over channels on two axes that a node computes, if any.
@@ -40,10 +47,18 @@ pub fn head_product(node: &NodeView<'_>) -> Option<HeadProduct> {
     }
     let heads = node.shape(0)?.get(left.axis)?.known()?;
     let same = node.shape(1)?.get(right.axis)?.known() == Some(heads);
+    let are_stacked = same && left.axis + 2 < rank;
     match (left.within, right.within) {
         (Some(a), Some(b)) if a + 1 == rank && b + 2 == rank && same => {
             let alike = left.atoms.len() == right.atoms.len() && are_distinct(left, right);
             alike.then_some(HeadProduct::Scores { axis: left.axis, heads })
+        }
+        // As the context of linear attention, and what queries get from it.
+        (Some(_), Some(b)) if b + 1 == rank && are_stacked => {
+            Some(HeadProduct::Beside { operand: 1, heads })
+        }
+        (Some(a), Some(_)) if a + 2 == rank && are_stacked => {
+            Some(HeadProduct::Beside { operand: 0, heads })
         }
         (None, Some(b)) if b + 1 == rank && same => mixed(right, left, heads, rank),
         // Depths before tokens: values times turned scores.

@@ -86,6 +86,11 @@ impl Labels {
 pub enum Operand {
     /// Carries channels along its labelled axis.
     Channels,
+    /// Carries channels of as many heads as the others, each of them in its own order.
+    Heads {
+        /// Number of heads.
+        count: usize,
+    },
     /// A constant with one entry per index of the tracked axis, found at `axis`.
     Param {
         /// Axis of the constant that runs over channels.

@@ -3,6 +3,7 @@
 use crate::ir::Dim;
 
 use super::elementwise::on_axis;
+use super::space;
 use super::types::{flatten_axis, target_shape};
 use super::view::known_product;
 use super::{Expand, Flow, Labels, NodeView, OpRule, Operand, Partwise};
@@ -98,11 +99,15 @@ pub(super) fn reshaped(node: &NodeView<'_>, from: &[Dim]) -> Option<Vec<Dim>> {
     }
 }
 
-/// The axis of blocks, and their number, for a reshape that cuts the axis of channels into blocks of
-/// consecutive channels; those of a block lie on the axes behind.
+/// The axis of blocks, and their number, for a node that cuts the axis of channels into blocks of
+/// consecutive channels; those of a block lie on other axes behind it.
 ///
-/// Decoders cut features into maps this way: [batch, maps·rows·columns] to [batch, maps, rows, columns].
+/// Decoders cut features into maps this way: a reshape of [batch, maps·rows·columns] to [batch, maps, rows,
+/// columns], and a pixel shuffle.
 pub fn blocks(node: &NodeView<'_>) -> Option<(usize, usize)> {
+    if !node.node.is("Reshape") {
+        return space::blocks(node);
+    }
     let (labels, from) = (node.labels(0).filter(|labels| labels.within.is_none())?, node.shape(0)?);
     let to = reshaped(node, &from)?;
     let (ins, outs) = block(&from, &to, labels.axis)?;

@@ -8,6 +8,17 @@ pub struct SpaceToDepth;
 /// `DepthToSpace`.
 pub struct DepthToSpace;
 
+/// The axis of channels behind a `DepthToSpace` whose channels are made of neighbouring ones, and their number.
+pub(super) fn blocks(node: &NodeView<'_>) -> Option<(usize, usize)> {
+    let are_neighbours = node.node.is("DepthToSpace") && node.node.str("mode") == Some("CRD");
+    let labels = node.labels(0).filter(|l| are_neighbours && l.axis == 1 && l.within.is_none())?;
+    let side = side(node)?;
+    let (all, positions) = (labels.atoms.len(), side.checked_mul(side)?);
+    let count = all / positions;
+    let is_cut = count > 1 && positions > 1 && all == count * positions;
+    is_cut.then_some((1, count))
+}
+
 /// The side of the blocks of positions that are converted to or from channels.
 fn side(node: &NodeView<'_>) -> Option<usize> {
     usize::try_from(node.node.int("blocksize", 0)).ok().filter(|side| (1..=1 << 12).contains(side))

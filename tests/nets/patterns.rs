@@ -14,6 +14,7 @@ mod joined;
 mod laid_out;
 mod net;
 mod normalised;
+mod placed;
 mod products;
 mod quantised;
 mod ranked;
@@ -71,7 +72,7 @@ fn each(law: fn(&Pattern)) {
             ],
             &[resized::PATTERNS, resized::NEWER, contracted::PATTERNS],
             &[ranked::PATTERNS, exchanged::PATTERNS, rotary::PATTERNS, normalised::PATTERNS],
-            &[quantised::PATTERNS],
+            &[quantised::PATTERNS, placed::PATTERNS],
         ]
         .concat(),
         law,

@@ -73,6 +73,11 @@ impl Net {
         let axis = [("axis", Attribute::Int(-1))];
         let scores = self.graph.add_op("Softmax", "attention", &[scores], axis);
         let mixed = self.graph.add_op("MatMul", "mixed", &[scores, v], []);
+        self.behind(mixed)
+    }
+
+    /// The layer behind heads of mixed values, and another one.
+    fn behind(mut self, mixed: ValueId) -> Coupling {
         let mixed = self.transpose(mixed, &[0, 2, 1, 3]);
         let mixed = self.reshape(mixed, &[0, 0, 8]);
         let y = self.dense("proj", mixed, [8, 7]);
@@ -203,4 +208,79 @@ fn numbers_of_each_head_leave_depths_free() {
         net.graph.add_op("Mul", "scaled", &[x, scale], [])
     });
     assert_eq!(found, named(&[("q", false), ("v", false)]));
+}
+
+#[test]
+fn products_of_each_head_with_one_table_leave_heads() {
+    let (mut net, x) = Net::new();
+    let [q, k, v] = ["q", "k", "v"].map(|name| net.heads(name, x));
+    let k = net.transpose(k, &[0, 1, 3, 2]);
+    let scores = net.graph.add_op("MatMul", "scores", &[q, k], []);
+    let shifts = net.dense("table", q, [4, 5]);
+    let scores = net.graph.add_op("Add", "sum", &[scores, shifts], []);
+    let mixed = net.graph.add_op("MatMul", "mixed", &[scores, v], []);
+    let coupling = net.behind(mixed);
+    // Queries and keys are one group of products, and their depths have places.
+    let nests = fixed(&coupling);
+    assert!(nests.contains(&("v", false)) && nests.contains(&("q", true)), "{nests:?}");
+    assert!(follows(&coupling, "proj"));
+    assert!(coupling.layers.iter().all(|layer| layer.name != "table"));
+}
+
+#[test]
+fn depths_stay_free_where_samples_are_repeated_for_windows() {
+    let (mut net, x) = Net::new();
+    let [q, k, v] = ["q", "k", "v"].map(|name| {
+        let own = net.heads(name, x);
+        let (axis, copies) = (net.ints(&[1]), net.ints(&[1, 3, 1, 1, 1]));
+        let own = net.graph.add_op("Unsqueeze", "one", &[own, axis], []);
+        let own = net.graph.add_op("Expand", "three", &[own, copies], []);
+        net.reshape(own, &[-1, 2, 5, 4])
+    });
+    let k = net.transpose(k, &[0, 1, 3, 2]);
+    let coupling = net.coupling(q, k, v);
+    assert_eq!(fixed(&coupling), [("q", false), ("v", false)]);
+    assert!(follows(&coupling, "proj"));
+}
+
+#[test]
+fn depths_of_values_stay_free_in_linear_attention() {
+    let (mut net, x) = Net::new();
+    let [q, k, v] = ["q", "k", "v"].map(|name| net.heads(name, x));
+    let k = net.transpose(k, &[0, 1, 3, 2]);
+    let context = net.graph.add_op("MatMul", "context", &[k, v], []);
+    let mixed = net.graph.add_op("MatMul", "mixed", &[q, context], []);
+    let coupling = net.behind(mixed);
+    assert_eq!(fixed(&coupling), [("q", true), ("k", true), ("v", false)]);
+    assert!(follows(&coupling, "proj"));
+}
+
+#[test]
+fn keys_and_values_are_one_group_in_attention_between_depths() {
+    let (mut net, x) = Net::new();
+    let [q, k, v] = ["q", "k", "v"].map(|name| net.heads(name, x));
+    let [q, v] = [q, v].map(|own| net.transpose(own, &[0, 1, 3, 2]));
+    let scores = net.graph.add_op("MatMul", "scores", &[q, k], []);
+    let scores = net.graph.add_op("Softmax", "attention", &[scores], []);
+    let mixed = net.graph.add_op("MatMul", "mixed", &[scores, v], []);
+    let mixed = net.transpose(mixed, &[0, 1, 3, 2]);
+    let coupling = net.behind(mixed);
+    assert_eq!(fixed(&coupling), [("q", true), ("k", false)]);
+    assert!(follows(&coupling, "proj"));
+}
+
+#[test]
+fn products_over_heads_are_not_those_of_each_head() {
+    let (mut net, x) = Net::new();
+    let [a, b] = ["a", "b"].map(|name| {
+        let own = net.dense(name, x, [6, 16]);
+        net.reshape(own, &[0, 0, 4, 4])
+    });
+    let mixed = net.graph.add_op("MatMul", "mixed", &[a, b], []);
+    let mixed = net.reshape(mixed, &[0, 0, 16]);
+    let y = net.dense("proj", mixed, [16, 7]);
+    let y = net.dense("last", y, [7, 3]);
+    net.graph.outputs.push(y);
+    let coupling = coupled(&mut net.graph);
+    assert!(coupling.nests.iter().all(|nest| nest.is_fixed), "{:?}", fixed(&coupling));
 }

@@ -171,3 +171,52 @@ fn a_state_that_begins_with_zeros_keeps_no_order() {
         assert_eq!(c.group(read.group).frozen.is_some(), !is_repeated);
     }
 }
+
+#[test]
+fn channels_that_become_positions_of_one_channel_move_as_a_block() {
+    for (mode, is_cut) in [("CRD", true), ("DCR", false)] {
+        let mut g = Graph::new("shuffle");
+        let x = image(&mut g, 3);
+        let a = conv(&mut g, "a", x, [8, 3, 1, 1], 1);
+        let mode = Attribute::Str(mode.as_bytes().to_vec());
+        let attributes = [("blocksize", Attribute::Int(2)), ("mode", mode)];
+        let wide = g.add_op("DepthToSpace", "wide", &[a], attributes);
+        let b = conv(&mut g, "b", wide, [5, 2, 1, 1], 1);
+        let y = conv(&mut g, "y", b, [4, 5, 1, 1], 1);
+        g.outputs.push(y);
+        let c = coupled(&mut g);
+        let flow = c.flows.get(&g.producer(wide).unwrap());
+        assert_eq!(matches!(flow, Some(Flow::Partwise(_))), is_cut);
+        let blocks: Vec<_> = c.nests.iter().map(Nest::blocks).collect();
+        let expected = if is_cut { vec![vec![vec![0, 1, 2, 3], vec![4, 5, 6, 7]]] } else { vec![] };
+        assert_eq!(blocks, expected);
+        assert!(c.nests.iter().all(|nest| nest.is_fixed));
+        assert!(c.layers.iter().all(|layer| layer.inputs.is_some()));
+    }
+}
+
+#[test]
+fn each_feature_of_an_input_becomes_a_token() {
+    let mut g = Graph::new("table");
+    let dims = [Dim::Symbol("n".into()), Dim::Known(4)];
+    let x = g.add_input("x", TensorType { dtype: DataType::F32, shape: Some(dims.into()) });
+    let axis = numbers(&mut g, "axis", &[1], &[2]);
+    let x = g.add_op("Unsqueeze", "numbers", &[x, axis], []);
+    let (rows, one) = (zeros(&[4, 6]), zeros(&[1, 6]));
+    let (rows, one) = (g.add_initializer("rows", rows), g.add_initializer("one", one));
+    let tokens = g.add_op("Mul", "tokens", &[x, rows], []);
+    let up = product(&mut g, "up", tokens, [6, 9]);
+    let down = product(&mut g, "down", up, [9, 6]);
+    let sum = g.add_op("Add", "sum", &[tokens, down], []);
+    let y = product(&mut g, "y", sum, [6, 3]);
+    // One row for all numbers, as of frequencies, makes no channels.
+    let waves = g.add_op("Mul", "waves", &[x, one], []);
+    g.outputs.extend([y, waves]);
+    let c = coupled(&mut g);
+    let of = |value: ValueId| c.axis(value).map(|axis| (axis.axis, axis.channels.len()));
+    assert_eq!([of(tokens), of(sum)], [Some((2, 6)); 2]);
+    assert_eq!(of(waves), Some((1, 4)));
+    let group = c.group(c.axis(tokens).unwrap().channels[0].group);
+    assert_eq!((group.producers.len(), group.consumers.len(), &group.frozen), (1, 2, &None));
+    assert!(c.layers.iter().all(|layer| layer.inputs.is_some()));
+}

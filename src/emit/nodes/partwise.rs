@@ -32,7 +32,10 @@ impl TaskEmitter<'_> {
             for (i, operand) in partwise.operands.iter().enumerate() {
                 let Some(source) = node.input(i) else { continue };
                 let value = match (operand, &operands[i]) {
-                    (Operand::Channels, Some(Held::Pieces { pieces, .. })) => pieces[index].value,
+                    (
+                        Operand::Channels | Operand::Heads { .. },
+                        Some(Held::Pieces { pieces, .. }),
+                    ) => pieces[index].value,
                     (Operand::Param { axis }, _) => {
                         let entries = self.entries(source, *axis, (positions, all));
                         self.param(source, *axis, owner, &entries)?
@@ -64,7 +67,7 @@ impl TaskEmitter<'_> {
         let mut operands = Vec::new();
         for (i, operand) in partwise.operands.iter().enumerate() {
             operands.push(match (operand, node.input(i)) {
-                (Operand::Channels, Some(value)) => Some(self.held(value)?),
+                (Operand::Channels | Operand::Heads { .. }, Some(value)) => Some(self.held(value)?),
                 _ => None,
             });
         }
@@ -170,26 +173,31 @@ type Parts = Vec<(Owner, Vec<usize>)>;
 /// Some operands may have one index per channel, and others one per head.
 fn common_partition(partwise: &Partwise, operands: &[Option<Held>]) -> Option<Parts> {
     let expected = partwise.output.atoms.len() / partwise.expand.copies().max(1);
-    let mut all: Vec<(usize, Parts)> = Vec::new();
+    // Each with the number of its heads, if only these are the same as those of the others.
+    let mut all: Vec<(usize, Parts, Option<usize>)> = Vec::new();
     for (operand, held) in partwise.operands.iter().zip(operands) {
-        if *operand != Operand::Channels {
-            continue;
-        }
+        let count = match operand {
+            Operand::Channels => None,
+            Operand::Heads { count } => Some(*count),
+            _ => continue,
+        };
         let Some(Held::Pieces { len, pieces, .. }) = held else { return None };
         let own = pieces.iter().map(|p| (p.owner.clone(), p.positions.clone())).collect();
-        all.push((*len, own));
+        all.push((*len, own, count));
     }
-    let fewest = all.iter().map(|(len, _)| *len).chain([expected]).min()?;
+    let lengths = all.iter().map(|(len, _, count)| count.unwrap_or(*len));
+    let fewest = lengths.chain([expected]).min()?;
     let heads: Option<Vec<Parts>> =
-        all.iter().map(|(len, parts)| in_heads(parts, len / fewest.max(1))).collect();
+        all.iter().map(|(len, parts, _)| in_heads(parts, len / fewest.max(1))).collect();
     let heads = heads?;
-    let lead = all.iter().find(|(len, _)| *len == expected);
-    let fits = all.iter().all(|own| Some(own.0) != lead.map(|l| l.0) || Some(own) == lead);
+    let mut led = all.iter().filter(|(len, _, count)| count.is_none() && *len == expected);
+    let lead = led.next().map(|(_, parts, _)| parts);
+    let fits = led.all(|(_, parts, _)| Some(parts) == lead);
     if !fits || heads.windows(2).any(|pair| pair[0] != pair[1]) {
         return None;
     }
     match lead {
-        Some((_, parts)) => Some(parts.clone()),
+        Some(parts) => Some(parts.clone()),
         None if fewest == expected => heads.into_iter().next(),
         None => None,
     }
