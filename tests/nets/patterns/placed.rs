@@ -56,9 +56,9 @@ fn expanded_patches(b: &mut GraphBuilder) -> Vec<ValueId> {
     let x = reshape(b, x, &[-1, 16, 7]);
     let [scale, shift] = ["scale", "shift"].map(|name| b.weights(name, &[7]));
     let x = b.op("LayerNormalization", "norm", &[x, scale, shift], []);
-    let x = dense(b, "last", x, [7, 9]);
+    let x = dense(b, "last", x, [7, 8]);
     let x = relu(b, x);
-    vec![dense(b, "head", x, [9, 5])]
+    vec![dense(b, "head", x, [8, 5])]
 }
 
 /// As Keras writes it.

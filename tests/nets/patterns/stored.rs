@@ -96,7 +96,9 @@ fn joined_blocks(b: &mut GraphBuilder) -> Vec<ValueId> {
     let w = b.op("Concat", "joined", &parts, [("axis", 0.into())]);
     let w = transpose(b, w, &[1, 0]);
     let x = over_tokens(b, x, w, 16);
-    vec![dense(b, "head", x, [16, 5])]
+    let x = dense(b, "second", x, [16, 8]);
+    let x = relu(b, x);
+    vec![dense(b, "head", x, [8, 5])]
 }
 
 /// What dynamic quantisation becomes in canonical form.
