@@ -49,7 +49,8 @@ impl Tracer<'_> {
         for value in self.graph.node(id).inputs.iter().flatten() {
             let Some(labels) = self.labels[value.index()].clone() else { continue };
             if let Some(width) = self.depth(*value, &labels) {
-                are_used |= self.heads.are_used(&self.atoms, &labels, width);
+                are_used |=
+                    self.heads.are_used(&self.atoms, &labels, width) || self.meets_values(*value);
                 let heads = self.heads.of(&mut self.atoms, id, &labels, width, kept);
                 self.labels[value.index()] = Some(Labels::along(labels.axis, heads));
                 before.push((*value, labels));
@@ -74,6 +75,14 @@ impl Tracer<'_> {
             self.spoil(id);
         }
         flow
+    }
+
+    /// Whether a value is a factor of a product of computed values, which may come later.
+    fn meets_values(&self, value: ValueId) -> bool {
+        self.readers[value.index()].iter().map(|id| self.graph.node(*id)).any(|node| {
+            let is_computed = |factor: &ValueId| self.graph.initializer(*factor).is_none();
+            node.is("MatMul") && node.inputs.iter().flatten().all(is_computed)
+        })
     }
 
     /// The flow of a product of the depths of each head with one matrix, as of queries with relative positions. It is

@@ -33,6 +33,7 @@ pub(super) struct Tracer<'g> {
     /// Values with one number for all channels, and the axis of extent 1 on which it is.
     pub(super) summed: HashMap<ValueId, usize>,
     pub(super) closed: &'g Closed,
+    pub(super) readers: Consumers,
     /// The number of the first layer with each weight.
     pub(super) first_uses: HashMap<ValueId, usize>,
     /// Number of channels that may still be followed, counted at every value on their way.
@@ -90,12 +91,12 @@ fn follow(graph: &Graph, closed: &Closed) -> Result<(Coupling, BTreeSet<NodeId>)
         uniform: Vec::new(),
         summed: HashMap::new(),
         closed,
+        readers: graph.consumers(),
         first_uses: HashMap::new(),
         room: MOST_LABELS,
     };
-    let readers = graph.consumers();
     for (index, input) in graph.inputs.iter().enumerate() {
-        tracer.enter_input(index, *input, &readers);
+        tracer.enter_input(index, *input);
     }
     for node in graph.topological_order()? {
         tracer.visit(node);
@@ -109,10 +110,12 @@ fn follow(graph: &Graph, closed: &Closed) -> Result<(Coupling, BTreeSet<NodeId>)
 }
 
 impl Tracer<'_> {
-    fn enter_input(&mut self, index: usize, input: ValueId, readers: &Consumers) {
+    fn enter_input(&mut self, index: usize, input: ValueId) {
         let shape = |value| self.graph.value(value).ty.as_ref()?.shape.as_ref();
         let Some(rank) = shape(input).map(Vec::len) else { return };
-        let Some((value, axis)) = channel_axis(self.graph, readers, input, rank) else { return };
+        let Some((value, axis)) = channel_axis(self.graph, &self.readers, input, rank) else {
+            return;
+        };
         let size = shape(value).and_then(|shape| shape.get(axis)?.known());
         let Some(size) = size.filter(|n| *n <= MOST_CHANNELS.min(self.room)) else { return };
         self.room -= size;
