@@ -8,11 +8,8 @@ use ndarray::{Array, Array1, Array3, Array4, Axis, Dimension, Ix3, Ix4, s};
 use super::product::times;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Graph, ValueId};
-use crate::ops::{Gate, GateInputs, Layer, LayerKind};
+use crate::ops::{Gate, GateInputs, Layer, LayerKind, SEQUENCE_LENGTHS};
 use crate::runtime::HostArray;
-
-/// The input of a recurrent node with the number of steps of each sequence.
-const LENGTHS: usize = 4;
 
 /// The probed values that form the rows of a gate.
 pub(super) fn taps(layer: &Layer, gate: &Gate, graph: &Graph) -> Vec<ValueId> {
@@ -23,7 +20,7 @@ pub(super) fn taps(layer: &Layer, gate: &Gate, graph: &Graph) -> Vec<ValueId> {
 
 /// The numbers of steps of a layer's sequences.
 fn lengths(layer: &Layer, graph: &Graph) -> Option<ValueId> {
-    graph.node(layer.node).input(LENGTHS)
+    graph.node(layer.node).input(SEQUENCE_LENGTHS)
 }
 
 /// Rows of a gate, [samples, steps, columns], from its node's probed values. Behind the end of a sequence, its rows

@@ -13,7 +13,7 @@ use crate::ir::{
     Attribute, Codes, Consumers, DataType, Dim, Graph, Model, Node, NodeId, Tensor, ValueId,
     ValueKind,
 };
-use crate::ops::gates;
+use crate::ops::{SEQUENCE_LENGTHS, gates};
 
 use super::{CanonOptions, rewire, types, zeros};
 
@@ -48,9 +48,6 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
 fn is_recurrent(node: &Node) -> bool {
     !gates(&node.op).is_empty()
 }
-
-/// The input with the number of steps of each sequence.
-const LENGTHS: usize = 4;
 
 /// The inputs with initial states.
 const STATES: [usize; 2] = [5, 6];
@@ -135,7 +132,7 @@ fn forward(graph: &mut Graph, id: NodeId) -> bool {
     }
     let name = |part: &str| format!("{}.{part}", node.name);
     let steps = graph.add_value(&name("steps"), ValueKind::Detached, None);
-    let (input, output) = match node.input(LENGTHS) {
+    let (input, output) = match node.input(SEQUENCE_LENGTHS) {
         Some(lengths) => {
             let wide = [("to", Attribute::Int(i64::from(DataType::I64.code())))];
             let lengths = graph.add_op("Cast", &name("lengths"), &[lengths], wide);

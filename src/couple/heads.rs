@@ -153,6 +153,7 @@ impl Heads {
             }
         }
         bad.extend(nests.values().filter(|n| !n.is_even(groups)).map(|n| n.channels));
+        bad.extend(heads_of_heads(&nests));
         spread(&nests, &mut bad);
         let is_bad = |found: &[Atom]| {
             found
@@ -179,6 +180,15 @@ impl Kept {
         set.is_fixed |= self.order;
         set.is_used |= self.leads;
     }
+}
+
+/// The heads that have heads of their own. Pairs follow one level only, unless all channels keep their order.
+fn heads_of_heads(nests: &BTreeMap<GroupId, Nest>) -> Vec<GroupId> {
+    let is_open = |inner: &&Nest| {
+        let mut outer = nests.values().filter(|outer| outer.heads == inner.channels).peekable();
+        outer.peek().is_some() && !(inner.is_fixed && outer.all(|outer| outer.is_fixed))
+    };
+    nests.values().filter(is_open).map(|inner| inner.channels).collect()
 }
 
 /// Marks all nests that share heads with a bad one as bad, too.

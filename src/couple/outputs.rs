@@ -14,6 +14,14 @@ impl Tracer<'_> {
     /// of its layer, or if it is computed from hidden channels without another layer. Layers inside
     /// sub-graphs do not count, so the reason names the node with sub-graphs on the way.
     pub(super) fn freeze_outputs(&mut self) -> Result<()> {
+        // An output is read whole: channels on two axes have no such order.
+        for output in &self.graph.outputs {
+            if let Some(labels) =
+                self.labels[output.index()].as_ref().filter(|l| l.within.is_some())
+            {
+                self.heads.spoil(labels);
+            }
+        }
         let hidden = self.before_layers();
         let mut reasons: BTreeMap<Option<NodeId>, u32> = BTreeMap::new();
         let mut seen = HashSet::new();

@@ -39,6 +39,7 @@ pub use join::{picked, slices};
 pub use layer::{ConvGeometry, Layer, LayerKind, Pads};
 pub use parameter::is_parameter;
 pub use pool::pad_widths;
+pub(crate) use recurrent::SEQUENCE_LENGTHS;
 pub use recurrent::gates;
 pub use reshape::{blocks, moved_ones};
 pub use resize::{crops, stretches};

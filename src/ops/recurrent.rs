@@ -13,6 +13,9 @@ pub struct Recurrent;
 const CELLS: &[(&str, &[&str])] =
     &[("LSTM", &["i", "o", "f", "c"]), ("GRU", &["z", "r", "h"]), ("RNN", &["i"])];
 
+/// The input of a recurrent node with the number of steps of each sequence; initial states come behind it.
+pub(crate) const SEQUENCE_LENGTHS: usize = 4;
+
 /// Names and order of the gates of a recurrent operator; none for other operators.
 pub fn gates(op: &str) -> &'static [&'static str] {
     CELLS.iter().find(|(name, _)| *name == op).map_or(&[], |(_, gates)| gates)

@@ -3,19 +3,22 @@
 use ndarray::{ArrayD, IxDyn};
 
 use onnx_zip::ir::builder::GraphBuilder;
-use onnx_zip::ir::{Attribute, DataType, Model, Node, Tensor, ValueId, ValueKind};
+use onnx_zip::ir::{Attribute, DataType, Graph, Model, Node, Tensor, ValueId, ValueKind};
 
 /// A name, and how a net is built.
 type Row = (&'static str, fn(&mut GraphBuilder) -> ValueId);
 
 const ROWS: &[Row] = &[
     ("DynamicQuantizeMatMul", by_range),
+    ("DynamicQuantizeMatMul", with_one_zero_point),
     ("MatMulIntegerToFloat", to_float),
+    ("MatMulIntegerToFloat", with_one_scale),
     ("QAttention", attention),
     ("MatMulNBits", blocks),
     ("MatMulNBits", partial_blocks),
     ("MatMulNBits", bytes),
     ("GatherBlockQuantized", rows),
+    ("MatMulNBits", blocks_in_a_branch),
 ];
 
 /// Nets whose layers are in one of these operators.
@@ -112,6 +115,23 @@ fn to_float(b: &mut GraphBuilder) -> ValueId {
     runtime(b, "MatMulIntegerToFloat", &inputs, &[])
 }
 
+fn with_one_zero_point(b: &mut GraphBuilder) -> ValueId {
+    let x = b.input("x", "batch,3,6");
+    let [weight, scale, _] = weight(b, [6, 5]);
+    let zero = Tensor::from_ints(DataType::I8, &ndarray::arr0(2i64).into_dyn()).unwrap();
+    let inputs = [x, weight, scale, b.constant("zero", zero)].map(Some);
+    runtime(b, "DynamicQuantizeMatMul", &inputs, &[])
+}
+
+fn with_one_scale(b: &mut GraphBuilder) -> ValueId {
+    let x = b.input("x", "batch,3,6");
+    let [x, x_scale, x_zero] = rounded(b, x);
+    let [weight, _, zeros] = weight(b, [6, 5]).map(Some);
+    let scale = Some(b.scalar("scale", 0.005));
+    let inputs = [x, weight, x_scale, scale, x_zero, zeros];
+    runtime(b, "MatMulIntegerToFloat", &inputs, &[])
+}
+
 fn attention(b: &mut GraphBuilder) -> ValueId {
     let x = b.input("x", "batch,3,8");
     let [x, x_scale, x_zero] = rounded(b, x);
@@ -156,4 +176,36 @@ fn rows(b: &mut GraphBuilder) -> ValueId {
     let x = runtime(b, "GatherBlockQuantized", &inputs, &sizes);
     let weight = b.weights("w", &[32, 5]);
     b.op("MatMul", "y", &[x, weight], [])
+}
+
+/// A product in the branch that is always taken.
+fn blocks_in_a_branch(b: &mut GraphBuilder) -> ValueId {
+    let product = blocks(b);
+    let id = b.graph().producer(product).unwrap();
+    let node = b.graph().node(id).clone();
+    b.graph().remove_node(id);
+    let mut branch = Graph::new("branch");
+    let mut captured = |input: &Option<ValueId>| {
+        let value = (*input)?;
+        let name = b.graph().value(value).name.clone();
+        Some(branch.add_value(&name, ValueKind::Captured(value), None))
+    };
+    let inputs: Vec<Option<ValueId>> = node.inputs.iter().map(&mut captured).collect();
+    let output = branch.add_value("inside", ValueKind::Detached, None);
+    branch.add_node(Node { inputs, outputs: vec![Some(output)], ..node });
+    branch.outputs = vec![output];
+    let truth = Tensor::from_ints(DataType::Bool, &ndarray::arr0(1i64).into_dyn()).unwrap();
+    let condition = b.constant("always", truth);
+    let chosen = b.graph().add_value("chosen", ValueKind::Detached, None);
+    let branches = ["then_branch", "else_branch"]
+        .map(|name| (name.to_owned(), Attribute::Graph(Box::new(branch.clone()))));
+    b.graph().add_node(Node {
+        name: "choice".to_owned(),
+        op: "If".to_owned(),
+        inputs: vec![Some(condition)],
+        outputs: vec![Some(chosen)],
+        attributes: branches.into(),
+        ..Node::default()
+    });
+    chosen
 }

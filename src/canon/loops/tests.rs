@@ -167,3 +167,48 @@ fn the_last_state_of_no_steps_is_the_first_one_if_that_is_computed() {
     let ops = continued(|b| b.input("state", "n,5"));
     assert!(has(&ops, "RNN") && !has(&ops, "Where"), "{ops:?}");
 }
+
+/// Adds loops inside of each other of a few steps, the innermost with a layer, and returns the last state.
+fn looped(outer: &mut Graph, state: ValueId, weight: ValueId, levels: usize) -> ValueId {
+    let ty = |dtype, shape| TensorType { dtype, shape };
+    let mut body = Graph::new("body");
+    body.add_input("number", ty(DataType::I64, Some(Vec::new())));
+    let goes_on = body.add_input("goes_on", ty(DataType::Bool, Some(Vec::new())));
+    let own = body.add_input("state", ty(DataType::F32, None));
+    let inner = body.add_value("weight", ValueKind::Captured(weight), None);
+    let next = match levels {
+        1 => body.add_op("MatMul", "product", &[own, inner], []),
+        _ => looped(&mut body, own, inner, levels - 1),
+    };
+    body.outputs = vec![goes_on, next];
+    let steps = outer.add_initializer("steps", Tensor::from_i64(Vec::new(), &[12]));
+    let last = outer.add_value("last", ValueKind::Detached, None);
+    outer.add_node(Node {
+        name: "loop".to_owned(),
+        op: "Loop".to_owned(),
+        inputs: vec![Some(steps), None, Some(state)],
+        outputs: vec![Some(last)],
+        attributes: [("body".to_owned(), Attribute::Graph(Box::new(body)))].into(),
+        ..Node::default()
+    });
+    last
+}
+
+#[test]
+fn loops_are_written_out_only_if_all_of_them_take_less_than_the_weights() {
+    let left = |levels, count| {
+        let mut b = GraphBuilder::new("net", 17);
+        let (mut x, w) = (b.input("x", "n,64"), b.weights("w", &[64, 64]));
+        for _ in 0..count {
+            x = looped(b.graph(), x, w, levels);
+        }
+        let canonical =
+            crate::canon::canonicalise(b.build(&[x]), &CanonOptions::default()).unwrap();
+        canonical.graph.nodes().filter(|(_, node)| node.is("Loop")).count()
+    };
+    assert_eq!(left(1, 1), 0);
+    // 16 KiB of weights allow for 64 nodes in all.
+    assert!((1..9).contains(&left(1, 9)));
+    assert_eq!(left(2, 1), 1);
+    assert_eq!(left(3, 1), 1);
+}

@@ -2,7 +2,8 @@
 //!
 //! Channels are not followed inside sub-graphs. A loop of a fixed number of steps is a net that applies its layers
 //! several times, such as cells with convolutions. So its steps are written out, if their nodes take less than the
-//! weights. Loops that are recurrent layers have become these before.
+//! weights. All nodes of a model then count, so that neither several loops nor several passes multiply. Loops with
+//! loops inside stay, and loops that are recurrent layers have become these before.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +23,7 @@ const MOST_STEPS: i64 = 64;
 /// Most bytes that a node usually takes in a file.
 const NODE_BYTES: usize = 256;
 
-/// Most nodes that a loop is written out to.
+/// Most nodes that a model has when loops are written out.
 const MOST_NODES: usize = 4096;
 
 /// Most values that these have, per node.
@@ -45,27 +46,37 @@ pub(in super::super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool>
     let sizes = types::follow(graph)?;
     let scalars = repeated::scalars(graph, &sizes)?;
     let (mut names, mut modified) = (node_names(graph), false);
+    let room = MOST_NODES.min(all_weight_bytes(graph) / NODE_BYTES);
+    let mut nodes = extent(graph).0;
     for id in loops {
-        let steps = steps(&Outside { graph: &*graph, sizes: &sizes, scalars: &scalars }, id);
-        modified |= steps.is_some_and(|steps| unroll(graph, &mut names, id, steps).is_some());
+        let found = steps(&Outside { graph: &*graph, sizes: &sizes, scalars: &scalars }, id);
+        let Some((steps, more)) = found.filter(|(_, more)| *more <= room.saturating_sub(nodes))
+        else {
+            continue;
+        };
+        if unroll(graph, &mut names, id, steps).is_some() {
+            nodes += more;
+            modified = true;
+        }
     }
     Ok(modified)
 }
 
-/// The number of steps of a loop that is worth writing out.
-fn steps(outside: &Outside<'_>, id: NodeId) -> Option<i64> {
+/// The number of steps of a loop that is worth writing out, and of the nodes that this takes.
+fn steps(outside: &Outside<'_>, id: NodeId) -> Option<(i64, usize)> {
     let repeated = Repeated::of(outside.graph.node(id))?;
     let weights = weight_bytes(outside.graph, repeated.body);
     let has_layers = repeated.body.nodes().any(|(_, node)| LAYERS.iter().any(|op| node.is(op)));
     let (nodes, values) = extent(repeated.body);
-    if !has_layers || weights < nodes.saturating_mul(NODE_BYTES) {
+    let is_nested = repeated.body.nodes().any(|(_, node)| node.is("Loop") || node.is("Scan"));
+    if !has_layers || is_nested || weights < nodes.saturating_mul(NODE_BYTES) {
         return None;
     }
     let steps = repeated.steps(outside).filter(|steps| *steps <= MOST_STEPS)?;
     let times = usize::try_from(steps).ok()?;
     let (nodes, values) = (nodes.checked_mul(times)?, values.checked_mul(times)?);
     let fits = nodes <= MOST_NODES && values <= MOST_NODES * MOST_NODE_VALUES;
-    (fits && weights >= nodes.checked_mul(NODE_BYTES)?).then_some(steps)
+    (fits && weights >= nodes.checked_mul(NODE_BYTES)?).then_some((steps, nodes))
 }
 
 /// The number of nodes and of values of a graph and its sub-graphs.
@@ -82,11 +93,20 @@ fn weight_bytes(graph: &Graph, body: &Graph) -> usize {
         ValueKind::Captured(from) => graph.initializer(from).filter(|_| outer.insert(from)),
         _ => body.initializer(id),
     });
-    let is_matrix = |tensor: &&Tensor| {
-        tensor.dtype.is_float() && tensor.dims.iter().filter(|extent| **extent > 1).count() > 1
-    };
-    let bytes = constants.filter(is_matrix).map(|tensor| tensor.data.len());
+    let bytes = constants.filter(|tensor| is_matrix(tensor)).map(|tensor| tensor.data.len());
     bytes.fold(0, usize::saturating_add)
+}
+
+/// Bytes of the matrices and filters of a graph and its sub-graphs.
+fn all_weight_bytes(graph: &Graph) -> usize {
+    let own = graph.values().filter_map(|(id, _)| graph.initializer(id));
+    let bytes = own.filter(|tensor| is_matrix(tensor)).map(|tensor| tensor.data.len());
+    let inner = graph.nodes().flat_map(|(_, node)| node.subgraphs()).map(all_weight_bytes);
+    bytes.chain(inner).fold(0, usize::saturating_add)
+}
+
+fn is_matrix(tensor: &Tensor) -> bool {
+    tensor.dtype.is_float() && tensor.dims.iter().filter(|extent| **extent > 1).count() > 1
 }
 
 /// Replaces a loop by its steps.

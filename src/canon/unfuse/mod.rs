@@ -92,11 +92,17 @@ const IN_FEW_BITS: [&str; 4] =
 /// The first operator set with blocks, and with integers of 4 and 16 bits.
 const SINCE_FEW_BITS: i64 = 21;
 
-/// The oldest operator set that has what the operators of a graph represent.
+/// The oldest operator set that has what the operators of a graph and its sub-graphs represent.
 pub(super) fn oldest_opset(graph: &Graph) -> i64 {
-    let mut nodes = graph.nodes().map(|(_, node)| node);
-    let needs = |node: &Node| node.domain == RUNTIME && IN_FEW_BITS.contains(&node.op.as_str());
-    if nodes.any(|node| needs(node)) { SINCE_FEW_BITS } else { 0 }
+    let is_new = |node: &Node| node.domain == RUNTIME && IN_FEW_BITS.contains(&node.op.as_str());
+    let needs = |(_, node): (_, &Node)| {
+        if is_new(node) {
+            SINCE_FEW_BITS
+        } else {
+            node.subgraphs().map(oldest_opset).max().unwrap_or(0)
+        }
+    };
+    graph.nodes().map(needs).max().unwrap_or(0)
 }
 
 /// Runs the pass.
@@ -211,9 +217,37 @@ impl Site<'_> {
 
     /// The floats of the integers, scale and zero point at these inputs.
     fn decoded(&mut self, [numbers, scale, zero]: [usize; 3], axis: i64) -> Option<ValueId> {
-        let inputs = [Some(self.input(numbers)?), Some(self.input(scale)?), self.input(zero)];
+        let (scale, zero) = self.of_equal_lengths(self.input(scale)?, self.input(zero))?;
+        let inputs = [Some(self.input(numbers)?), Some(scale), zero];
         let along = BTreeMap::from([("axis".to_owned(), Attribute::Int(axis))]);
         Some(self.add("DequantizeLinear", &inputs, along))
+    }
+
+    /// A scale and a zero point with as many numbers each. Operators of the runtime take one of the former beside
+    /// several of the latter, or the other way round; the standard does not.
+    fn of_equal_lengths(
+        &mut self,
+        scale: ValueId,
+        zero: Option<ValueId>,
+    ) -> Option<(ValueId, Option<ValueId>)> {
+        let Some(point) = zero else { return Some((scale, zero)) };
+        let constants = (self.graph.initializer(scale), self.graph.initializer(point));
+        let (Some(scales), Some(points)) = constants else { return Some((scale, zero)) };
+        let (few, many) = (scales.len().min(points.len()), scales.len().max(points.len()));
+        if few == many {
+            return Some((scale, zero));
+        }
+        let repeated = |tensor: &Tensor| -> Option<Tensor> {
+            if tensor.len() == many {
+                return Some(tensor.clone());
+            }
+            Tensor { dims: vec![1], ..tensor.clone() }.select(0, &vec![0; many])
+        };
+        let both = (few == 1).then(|| Some((repeated(scales)?, repeated(points)?)))??;
+        let name = |part: &str| format!("{}.{part}", self.name);
+        let (scales, points) = (name("scales"), name("points"));
+        let scale = self.graph.add_initializer(&scales, both.0);
+        Some((scale, Some(self.graph.add_initializer(&points, both.1))))
     }
 
     /// A number of the type of the node's data, float where that is not known or an integer.

@@ -16,9 +16,10 @@ use super::gates::Gates;
 /// Name of the input that selects the task.
 pub(crate) const TASK_INPUT: &str = "task";
 
-/// A block of shared neurons of one layer: its first neuron, the number of the fused layers, and the
-/// extents of the output. Layers with different strides or pads share weights, but no sums.
-type Key = (Neuron, u32, Extents);
+/// A block of shared neurons of one layer: its first neuron, the number of the fused layers, the extents of the
+/// output, and the number of rows. Layers with different strides or pads share weights, but no sums; nor do heads of
+/// different widths.
+type Key = (Neuron, u32, Extents, usize);
 
 /// Sums that several tasks contribute to.
 pub(crate) struct Sums {

@@ -144,7 +144,8 @@ impl TaskEmitter<'_> {
         let dtype = weight.and_then(|weight| Some(self.graph().type_of(weight)?.dtype));
         match (self.sums.as_deref_mut(), rows.first.zip(fused)) {
             (Some(sums), Some((first, fused))) => {
-                let key = ((first, fused, extents), dtype.unwrap_or(DataType::F32));
+                let key = (first, fused, extents, rows.positions.len());
+                let key = (key, dtype.unwrap_or(DataType::F32));
                 sums.add(self.builder, key, (&rows.owner, &name), (self.task.0, terms))
             }
             _ => add_up(self.builder, terms, &name),

@@ -15,10 +15,7 @@ use crate::emit::value::pieces::{Held, Piece, concat, join, pick};
 use crate::error::Result;
 use crate::ir::{Node, NodeId, ValueId};
 use crate::mtz::joint::{Neuron, Owner};
-use crate::ops::{Gate, Layer, LayerKind};
-
-/// The input with the number of steps of each sequence; initial states come behind it.
-const LENGTHS: usize = 4;
+use crate::ops::{Gate, Layer, LayerKind, SEQUENCE_LENGTHS};
 
 /// Columns of a weight with the same owner.
 #[derive(Clone)]
@@ -69,9 +66,9 @@ impl TaskEmitter<'_> {
         let r = self.weight(gate.recurrence, gate, id, recurrent, &name)?;
         let mut node = Node { name, outputs: Vec::new(), ..source.clone() };
         node.inputs = vec![Some(x), Some(w), Some(r), self.biases(layer, gate, &units)?];
-        for slot in LENGTHS..source.inputs.len() {
+        for slot in SEQUENCE_LENGTHS..source.inputs.len() {
             let operand = match source.input(slot) {
-                Some(lengths) if slot == LENGTHS => Some(self.whole(lengths)?),
+                Some(lengths) if slot == SEQUENCE_LENGTHS => Some(self.whole(lengths)?),
                 Some(state) => Some(self.state(state, &order)?),
                 None => None,
             };

@@ -12,6 +12,7 @@ impl Driver<'_> {
         if !members.iter().all(|m| self.statistics.fits(self.joint.task(m.task), &m.layer)) {
             return Ok(());
         }
+        let mut before = None;
         loop {
             let state = PlanState {
                 joint: self.joint,
@@ -21,10 +22,14 @@ impl Driver<'_> {
                 budget: &self.options.budget,
                 place,
             };
-            let Some(unmatched) = state.unmatched(&members) else { return Ok(()) };
+            // Inputs that a step leaves as they were stay unmatched.
+            let unmatched =
+                state.unmatched(&members).filter(|found| before.as_ref() != Some(found));
+            let Some(unmatched) = unmatched else { return Ok(()) };
             let pairs =
                 similar_inputs(self.joint, &members, &unmatched).at_node(&members[0].layer.name)?;
             settle_inputs(self.joint, &mut self.settled, &members, &unmatched, &pairs);
+            before = Some(unmatched);
         }
     }
 }

@@ -106,7 +106,7 @@ impl<'a> Driver<'a> {
             joint,
             alignment,
             options,
-            choice: PairChoice::new(options, known)?,
+            choice: PairChoice::new(options, tasks, known)?,
             weighting: Weighting { method: options.method, sensitivities },
             statistics,
             originals,

@@ -19,15 +19,18 @@ use crate::align::TaskChannel;
 pub(super) struct PairChoice<'a> {
     options: &'a MergeOptions,
     matcher: Remembered,
+    /// Whether more than two nets join.
+    are_several: bool,
 }
 
 impl<'a> PairChoice<'a> {
-    /// The matcher that `options` name, with the pairs that it has found before.
+    /// The matcher that `options` name for so many `nets`, with the pairs that it has found before.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Usage`] if the matcher is not known.
-    pub(super) fn new(options: &'a MergeOptions, known: Pairings) -> Result<Self> {
-        Ok(PairChoice { options, matcher: Remembered::new(options.matcher()?, known) })
+    pub(super) fn new(options: &'a MergeOptions, nets: usize, known: Pairings) -> Result<Self> {
+        let matcher = Remembered::new(options.matcher()?, known);
+        Ok(PairChoice { options, matcher, are_several: nets > 2 })
     }
 
     /// Pairs neurons, each with `owners` tasks, with the next net's.
@@ -43,6 +46,7 @@ impl<'a> PairChoice<'a> {
     ) -> Result<Pairing> {
         let most = cost.nrows().min(cost.ncols());
         let share = self.options.budget.share(name, most);
+        let share = if self.are_several { share.at_most(most) } else { share };
         if let Some(heads) = heads {
             return pair_heads(&self.matcher, cost.view(), owners, heads, share);
         }

@@ -54,6 +54,14 @@ impl Share {
         }
     }
 
+    /// A number of pairs, limited to `most`. Each of several nets has a limit of its own when it joins the others.
+    pub(crate) fn at_most(self, most: usize) -> Share {
+        match self {
+            Share::Count(count) => Share::Count(count.min(most)),
+            other => other,
+        }
+    }
+
     /// The number of pairs, of at most `most`; `None` if it depends on the pairs' costs.
     pub(crate) fn pairs(self, most: usize) -> Option<usize> {
         match self {

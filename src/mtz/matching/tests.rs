@@ -33,6 +33,13 @@ pub(crate) fn all() -> impl Iterator<Item = Box<dyn Matcher>> {
 }
 
 #[test]
+fn numbers_are_limited_by_what_there_is() {
+    assert_eq!(Share::Count(54).at_most(40), Share::Count(40));
+    assert_eq!(Share::Count(4).at_most(40), Share::Count(4));
+    assert_eq!(Share::Fraction(0.5).at_most(40), Share::Fraction(0.5));
+}
+
+#[test]
 fn parts_are_rounded_to_whole_multiples() {
     let rounded = |part: f64, most| Share::Fraction(part).rounded(most, 16);
     assert_eq!(rounded(0.5, 100), Share::Count(48));

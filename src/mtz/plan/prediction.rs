@@ -90,9 +90,11 @@ pub fn predict(
             let producers = &producers;
             PlanState { joint, alignment, settled, producers, budget, place }.unmatched(&consumers)
         };
-        while let Some(unmatched) = unmatched(&joint, &settled) {
-            let pairs: Vec<(usize, usize)> = (0..unmatched.most).map(|i| (i, i)).collect();
-            settle_inputs(&mut joint, &mut settled, &consumers, &unmatched, &pairs);
+        let mut before = None;
+        while let Some(found) = unmatched(&joint, &settled).filter(|f| before.as_ref() != Some(f)) {
+            let pairs: Vec<(usize, usize)> = (0..found.most).map(|i| (i, i)).collect();
+            settle_inputs(&mut joint, &mut settled, &consumers, &found, &pairs);
+            before = Some(found);
         }
         let mut selection = SiteSelection::at(&joint, alignment, site)?;
         if selection.reason.is_none() {
@@ -139,7 +141,10 @@ fn share(
         let own: Vec<TaskChannel> =
             member.layer.outputs.iter().map(|c| member.task.channel(*c)).collect();
         let count = match at > 0 && !is_settled {
-            true => quota(budget, name, neurons.len().min(own.len())).at_node(name)?,
+            true => {
+                let most = neurons.len().min(own.len());
+                quota(budget, name, most, joint.tasks().len() > 2).at_node(name)?
+            }
             false => 0,
         };
         let count = match (neurons.first(), own.first()) {
@@ -176,8 +181,10 @@ fn in_heads(joint: &JointModel, a: TaskChannel, b: TaskChannel, count: usize) ->
     }
 }
 
-fn quota(budget: &Budget, name: &str, most: usize) -> Result<usize> {
-    let count = budget.share(name, most).pairs(most).unwrap_or(most);
+fn quota(budget: &Budget, name: &str, most: usize, are_several: bool) -> Result<usize> {
+    let share = budget.share(name, most);
+    let share = if are_several { share.at_most(most) } else { share };
+    let count = share.pairs(most).unwrap_or(most);
     if count > most {
         let message = format!("{count} neurons cannot be shared by a layer of {most}");
         return Err(Error::new(ErrorKind::Usage, message));

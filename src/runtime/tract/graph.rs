@@ -14,6 +14,7 @@ use super::failure::failed;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Dim};
 use crate::onnx::encode_any;
+use crate::ops::SEQUENCE_LENGTHS;
 
 /// A model that was read.
 pub(super) struct Parsed {
@@ -100,9 +101,6 @@ fn unknown_operator<'g>(onnx: &Onnx, graph: &'g pb::GraphProto) -> Option<&'g pb
     })
 }
 
-/// The input of a recurrent node with the number of steps of each sequence.
-const LENGTHS: usize = 4;
-
 /// A recurrent node of which tract ignores something: its first output, and what it ignores.
 fn ignored(node: &pb::NodeProto) -> Option<(&str, &'static str)> {
     let usual: &[&[u8]] = match node.op_type.as_str() {
@@ -112,7 +110,7 @@ fn ignored(node: &pb::NodeProto) -> Option<(&str, &'static str)> {
         _ => return None,
     };
     let name = node.output.iter().find(|name| !name.is_empty())?;
-    if node.input.get(LENGTHS).is_some_and(|lengths| !lengths.is_empty()) {
+    if node.input.get(SEQUENCE_LENGTHS).is_some_and(|lengths| !lengths.is_empty()) {
         return Some((name, "the sequence lengths"));
     }
     let attribute = |name: &str| node.attribute.iter().find(|attribute| attribute.name == name);

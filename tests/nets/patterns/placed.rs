@@ -4,7 +4,7 @@ use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Attribute, ValueId};
 
 use super::heads::{attention, behind, heads, queries_keys_values, stream};
-use super::net::{Pattern, conv, dense, images, relu, reshape, rest, transpose};
+use super::net::{Pattern, conv, dense, images, relu, reshape, rest, scaled, transpose};
 
 /// The patterns of this file.
 pub const PATTERNS: &[Pattern] = &[
@@ -17,6 +17,9 @@ pub const PATTERNS: &[Pattern] = &[
     ("attention between depths", between_depths),
     ("tokens of features", tokens_of_features),
     ("weights of two branches", branches),
+    ("groups of shuffled channels", groups_of_shuffled),
+    ("groups of pooled channels", groups_of_pooled),
+    ("a context that is an output", given_context),
 ];
 
 fn shuffled(b: &mut GraphBuilder, x: ValueId, mode: &str) -> ValueId {
@@ -155,4 +158,43 @@ fn branches(b: &mut GraphBuilder) -> Vec<ValueId> {
     let weighted = b.op("Mul", "weighted", &[stack, shares], []);
     let x = b.op("ReduceSum", "mixed", &[weighted, axis], [("keepdims", 0.into())]);
     vec![rest(b, x, 6)]
+}
+
+/// Statistics of groups of channels, which are positions themselves.
+fn groups_of_shuffled(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = images(b);
+    let x = conv(b, "first", x, 24, 3);
+    let x = shuffled(b, x, "CRD");
+    vec![in_groups(b, x, &[-1, 6, 16, 16])]
+}
+
+/// As in decoders that begin with a layer of all pixels.
+fn groups_of_pooled(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = b.input("x", "n,3");
+    let (w, bias) = (b.weights("w", &[384, 3]), b.weights("bias", &[384]));
+    let x = b.op("Gemm", "pixels", &[x, w, bias], [("transB", 1.into())]);
+    let x = reshape(b, x, &[-1, 6, 8, 8]);
+    let window = [("kernel_shape", [2, 2].into()), ("strides", [2, 2].into())];
+    let x = b.op("AveragePool", "pool", &[x], window);
+    vec![in_groups(b, x, &[-1, 6, 4, 4])]
+}
+
+/// Two groups of channels with statistics of their own.
+fn in_groups(b: &mut GraphBuilder, x: ValueId, dims: &[i64]) -> ValueId {
+    let x = reshape(b, x, &[0, 2, -1]);
+    let (one, zero) = (b.positive("one", &[2]), b.weights("zero", &[2]));
+    let x = b.op("InstanceNormalization", "normal", &[x, one, zero], []);
+    let x = reshape(b, x, dims);
+    scaled(b, x)
+}
+
+/// Linear attention, which a caller continues.
+fn given_context(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let (x, [q, k, v]) = queries_keys_values(b);
+    let k = transpose(b, k, &[0, 1, 3, 2]);
+    let context = b.op("MatMul", "context", &[k, v], []);
+    let mixed = b.op("MatMul", "mixed", &[q, context], []);
+    let mut outputs = behind(b, x, mixed);
+    outputs.push(context);
+    outputs
 }
