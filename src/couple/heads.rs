@@ -182,13 +182,9 @@ impl Kept {
     }
 }
 
-/// The heads that have heads of their own. Pairs follow one level only, unless all channels keep their order.
-fn heads_of_heads(nests: &BTreeMap<GroupId, Nest>) -> Vec<GroupId> {
-    let is_open = |inner: &&Nest| {
-        let mut outer = nests.values().filter(|outer| outer.heads == inner.channels).peekable();
-        outer.peek().is_some() && !(inner.is_fixed && outer.all(|outer| outer.is_fixed))
-    };
-    nests.values().filter(is_open).map(|inner| inner.channels).collect()
+/// The heads that have heads of their own. Pairs follow one level only.
+fn heads_of_heads(nests: &BTreeMap<GroupId, Nest>) -> impl Iterator<Item = GroupId> {
+    nests.values().map(|outer| outer.heads).filter(|heads| nests.contains_key(heads))
 }
 
 /// Marks all nests that share heads with a bad one as bad, too.
