@@ -113,6 +113,20 @@ fn every_form_computes_what_the_task_nets_do() {
 }
 
 #[test]
+fn heads_of_heads_are_merged_as_they_are() {
+    each_of(&[placed::NESTED], |pattern| {
+        for share in [0.0, 0.5, 1.0] {
+            let nets = [1, 2].map(|seed| net::net(pattern, seed));
+            let batch = batch(&nets[0]);
+            let joint = merge(nets, share);
+            let wanted: Vec<Vec<HostArray>> =
+                joint.tasks().iter().map(|task| run(task.model(), &batch)).collect();
+            check(&joint, &batch, &wanted, pattern.0);
+        }
+    });
+}
+
+#[test]
 fn a_permuted_copy_is_recognised_and_nothing_is_lost() {
     each(|pattern| {
         let a = net::net(pattern, 1);

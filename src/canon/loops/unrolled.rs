@@ -62,7 +62,7 @@ pub(in super::super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool>
     Ok(modified)
 }
 
-/// The number of steps of a loop that is worth writing out, and of the nodes that this takes.
+/// The number of steps of a loop that is worth writing out, and of the nodes that are added.
 fn steps(outside: &Outside<'_>, id: NodeId) -> Option<(i64, usize)> {
     let repeated = Repeated::of(outside.graph.node(id))?;
     let weights = weight_bytes(outside.graph, repeated.body);
@@ -74,9 +74,9 @@ fn steps(outside: &Outside<'_>, id: NodeId) -> Option<(i64, usize)> {
     }
     let steps = repeated.steps(outside).filter(|steps| *steps <= MOST_STEPS)?;
     let times = usize::try_from(steps).ok()?;
-    let (nodes, values) = (nodes.checked_mul(times)?, values.checked_mul(times)?);
-    let fits = nodes <= MOST_NODES && values <= MOST_NODES * MOST_NODE_VALUES;
-    (fits && weights >= nodes.checked_mul(NODE_BYTES)?).then_some((steps, nodes))
+    let (all, values) = (nodes.checked_mul(times)?, values.checked_mul(times)?);
+    let fits = all <= MOST_NODES && values <= MOST_NODES * MOST_NODE_VALUES;
+    (fits && weights >= all.checked_mul(NODE_BYTES)?).then_some((steps, all.saturating_sub(nodes)))
 }
 
 /// The number of nodes and of values of a graph and its sub-graphs.

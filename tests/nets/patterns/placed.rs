@@ -17,9 +17,13 @@ pub const PATTERNS: &[Pattern] = &[
     ("attention between depths", between_depths),
     ("tokens of features", tokens_of_features),
     ("weights of two branches", branches),
+    ("a context that is an output", given_context),
+];
+
+/// Heads that have heads of their own, which are not followed.
+pub const NESTED: &[Pattern] = &[
     ("groups of shuffled channels", groups_of_shuffled),
     ("groups of pooled channels", groups_of_pooled),
-    ("a context that is an output", given_context),
 ];
 
 fn shuffled(b: &mut GraphBuilder, x: ValueId, mode: &str) -> ValueId {
