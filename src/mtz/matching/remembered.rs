@@ -21,12 +21,15 @@ const MOST: usize = 1 << 20;
 
 type Problem = [u8; 32];
 
+/// The pairs of each problem.
+type Solved = HashMap<Problem, Vec<(usize, usize)>>;
+
 /// The pairs of problems that have been solved, by one rule.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Pairings(Arc<Mutex<HashMap<Problem, Vec<(usize, usize)>>>>);
+pub(crate) struct Pairings(Arc<Mutex<Solved>>);
 
 impl Pairings {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Problem, Vec<(usize, usize)>>> {
+    fn lock(&self) -> MutexGuard<'_, Solved> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -49,7 +49,7 @@ macro_rules! lanewise {
             #[inline(always)]
             fn $name(mut self, other: Lanes) -> Lanes {
                 for lane in 0..LANES {
-                    self.0[lane] = self.0[lane] $sign other.0[lane];
+                    self.0[lane] $sign other.0[lane];
                 }
                 self
             }
@@ -57,7 +57,7 @@ macro_rules! lanewise {
     )*};
 }
 
-lanewise!(Add add +, Sub sub -, Mul mul *, Div div /);
+lanewise!(Add add +=, Sub sub -=, Mul mul *=, Div div /=);
 
 /// A channel: its Hessian, k×k, and its k weights.
 #[derive(Debug, Clone, Copy)]
