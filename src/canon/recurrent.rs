@@ -240,18 +240,23 @@ fn flat_directions(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option
         return None;
     }
     let turn = graph.node(rewire::only_reader(graph, readers, node.output(0)?)?);
-    let turns = turn.is("Transpose") && turn.ints("perm") == Some(&[0, 2, 1, 3]);
+    let has_samples_first = match turn.ints("perm").filter(|_| turn.is("Transpose"))? {
+        [0, 2, 1, 3] => false,
+        [2, 0, 1, 3] => true,
+        _ => return None,
+    };
     let flatten = graph.node(rewire::only_reader(graph, readers, turn.output(0)?)?);
-    let flat = flatten.output(0).filter(|_| turns && flatten.is("Reshape"))?;
+    let flat = flatten.output(0).filter(|_| flatten.is("Reshape"))?;
     let shape = |value| types::shape(graph, value);
     let (before, after) = (shape(node.output(0)?)?, shape(flat)?);
-    let ([steps, Dim::Known(2), batch, units], [same_steps, same_batch, all]) =
+    let ([steps, Dim::Known(2), batch, units], [first, second, all]) =
         (before.as_slice(), after.as_slice())
     else {
         return None;
     };
-    let fits = steps.is_surely(same_steps)
-        && batch.is_surely(same_batch)
+    let rows = if has_samples_first { [batch, steps] } else { [steps, batch] };
+    let fits = rows[0].is_surely(first)
+        && rows[1].is_surely(second)
         && units.known().is_some_and(|units| all.known() == Some(2 * units));
     if !fits {
         return None;
@@ -265,7 +270,12 @@ fn flat_directions(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option
         .map(|side| graph.add_op("Squeeze", &format!("{}.side", node.name), &[*side, axis], []))
         .collect();
     let last = [("axis", Attribute::Int(2))];
-    let joined = graph.add_op("Concat", &format!("{}.sides", node.name), &sides, last);
+    let name = format!("{}.sides", node.name);
+    let mut joined = graph.add_op("Concat", &name, &sides, last);
+    if has_samples_first {
+        let perm = [("perm", Attribute::Ints(vec![1, 0, 2]))];
+        joined = graph.add_op("Transpose", &name, &[joined], perm);
+    }
     rewire::bypass(graph, flat, joined).then_some(())
 }
 

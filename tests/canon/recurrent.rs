@@ -11,6 +11,8 @@ pub const ROWS: &[(&str, i64, &[&str], Build)] = &[
     ("recurrent layer without biases of which the last state is read", 13, &["GRU", "Squeeze"], last_state),
     ("recurrent layer of two directions", 13,
         &["LSTM", "Squeeze", "Slice", "LSTM", "Slice", "Squeeze", "Concat"], two_directions),
+    ("recurrent layer of two directions, samples first", 13,
+        &["LSTM", "Squeeze", "Slice", "LSTM", "Slice", "Squeeze", "Concat", "Transpose"], samples_first),
     ("recurrent layer of two directions with joined zeros as states", 13,
         &["LSTM", "Squeeze", "Slice", "LSTM", "Slice", "Squeeze", "Concat"], joined_zeros),
     ("recurrent layer of two directions, its last states", 14,
@@ -80,9 +82,18 @@ fn last_state(b: &mut GraphBuilder) -> ValueId {
 }
 
 fn two_directions(b: &mut GraphBuilder) -> ValueId {
+    flattened(b, [0, 2, 1, 3])
+}
+
+fn samples_first(b: &mut GraphBuilder) -> ValueId {
+    flattened(b, [2, 0, 1, 3])
+}
+
+/// The units of both directions on one axis.
+fn flattened(b: &mut GraphBuilder, perm: [i64; 4]) -> ValueId {
     let bias = b.weights("b", &[2, 40]);
     let outputs = recurrent(b, ("LSTM", 4), 2, &[Some(bias)], [true, false, false]);
-    let turned = b.op("Transpose", "turned", &[outputs[0]], [("perm", [0, 2, 1, 3].into())]);
+    let turned = b.op("Transpose", "turned", &[outputs[0]], [("perm", perm.into())]);
     let flat = b.ints("flat", &[0, 0, -1]);
     b.op("Reshape", "y", &[turned, flat], [])
 }
