@@ -47,6 +47,9 @@ pub struct Tape {
     added: usize,
 }
 
+/// Most operands of a `Concat`: tract takes the cube of their number to plan one node.
+const MOST_OPERANDS: usize = 16;
+
 impl Tape {
     /// Prepares to differentiate with respect to `wanted`, which may be constants.
     ///

@@ -126,7 +126,13 @@ pub(super) fn split(tape: &mut Tape, _: NodeId, node: &Node, _: ValueId) -> Grad
     if parts.len() != node.outputs.len() {
         return Err(unsupported("a split with an output that is left out"));
     }
-    Ok(vec![Some(tape.op_with("Concat", &parts, [("axis", axis)]))])
+    let joined = |tape: &mut Tape, parts: &[ValueId]| {
+        tape.op_with("Concat", parts, [("axis", axis.clone())])
+    };
+    while parts.len() > super::MOST_OPERANDS {
+        parts = parts.chunks(super::MOST_OPERANDS).map(|parts| joined(tape, parts)).collect();
+    }
+    Ok(vec![Some(joined(tape, &parts))])
 }
 
 pub(super) fn slice(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Grads {
