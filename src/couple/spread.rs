@@ -3,13 +3,10 @@
 //! Nets for tables make a token of each feature: they multiply its number by the feature's own vector. The entries of
 //! the vectors are channels, in the order of the constant.
 
-use super::atoms::Mark;
-use super::trace::{MOST_CHANNELS, Tracer};
+use super::summed::PAIRWISE;
+use super::trace::Tracer;
 use crate::ir::{Dim, NodeId, Tensor, ValueId};
-use crate::ops::{Expand, Flow, Labels, Operand, Partwise, aligned_axis};
-
-/// Operators that combine a number and a row element by element.
-const PAIRWISE: [&str; 4] = ["Add", "Div", "Mul", "Sub"];
+use crate::ops::{Flow, Labels, aligned_axis};
 
 impl Tracer<'_> {
     /// The flow of a node that combines each number of a model input with a row of a constant.
@@ -27,18 +24,7 @@ impl Tracer<'_> {
             return None;
         }
         let axis = self.new_axis(numbers, table)?;
-        let own = aligned_axis(axis, self.rank(output)?, table.dims.len())?;
-        let count = *table.dims.get(own)?;
-        if self.extent(output, axis) != Some(count) || count > MOST_CHANNELS.min(self.room) {
-            return None;
-        }
-        self.makers.insert(id.index() as u32, id);
-        let atoms = self.atoms.fresh(count, Mark::Made(id.index() as u32));
-        let mut operands = vec![Operand::Plain; 2];
-        operands[slot] = Operand::Param { axis: own };
-        let output = Labels::along(axis, atoms);
-        let (coupled, expand) = (Vec::new(), Expand::NONE);
-        Some(Flow::Partwise(Partwise { output, operands, coupled, expand }))
+        self.begun_along(id, slot, axis)
     }
 
     /// Whether a value follows from model inputs without any layer.

@@ -9,7 +9,7 @@ use crate::ir::{NodeId, ValueId};
 use crate::ops::{Expand, Flow, Labels, Operand, Partwise, aligned_axis};
 
 /// Operators that combine a sum and a constant element by element.
-const PAIRWISE: &[&str] = &["Add", "Div", "Max", "Min", "Mul", "Pow", "Sub"];
+pub(super) const PAIRWISE: &[&str] = &["Add", "Div", "Max", "Min", "Mul", "Pow", "Sub"];
 
 impl Tracer<'_> {
     /// Notes the axis on which the result of a node has one number for all channels: of a sum over them, and of
@@ -43,10 +43,17 @@ impl Tracer<'_> {
             |slot: &usize| node.input(1 - slot).is_some_and(|v| self.summed.contains_key(&v));
         let slot = [1, 0].into_iter().find(is_sum)?;
         let sum = node.input(1 - slot).filter(|sum| self.learned.contains(sum))?;
-        let constant = self.graph.initializer(node.input(slot)?).filter(|t| t.dtype.is_float())?;
-        let rank = self.rank(output)?;
-        let axis = aligned_axis(*self.summed.get(&sum)?, self.rank(sum)?, rank)?;
-        let own = aligned_axis(axis, rank, constant.dims.len())?;
+        self.graph.initializer(node.input(slot)?).filter(|constant| constant.dtype.is_float())?;
+        let axis = aligned_axis(*self.summed.get(&sum)?, self.rank(sum)?, self.rank(output)?)?;
+        self.begun_along(id, slot, axis)
+    }
+
+    /// The flow of a node at which channels begin along `axis` of its output, in the order of the constant at
+    /// input `slot`.
+    pub(super) fn begun_along(&mut self, id: NodeId, slot: usize, axis: usize) -> Option<Flow> {
+        let node = self.graph.node(id);
+        let (output, constant) = (node.output(0)?, self.graph.initializer(node.input(slot)?)?);
+        let own = aligned_axis(axis, self.rank(output)?, constant.dims.len())?;
         let count = *constant.dims.get(own).filter(|count| **count > 1)?;
         if self.extent(output, axis) != Some(count) || count > MOST_CHANNELS.min(self.room) {
             return None;

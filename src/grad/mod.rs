@@ -47,8 +47,14 @@ pub struct Tape {
     added: usize,
 }
 
-/// Most operands of a `Concat`: tract takes the cube of their number to plan one node.
-const MOST_OPERANDS: usize = 16;
+/// Joins parts in groups: tract takes the cube of the number of operands to plan one `Concat`.
+fn in_groups(mut parts: Vec<ValueId>, mut joined: impl FnMut(&[ValueId]) -> ValueId) -> ValueId {
+    const MOST_OPERANDS: usize = 16;
+    while parts.len() > MOST_OPERANDS {
+        parts = parts.chunks(MOST_OPERANDS).map(&mut joined).collect();
+    }
+    joined(&parts)
+}
 
 impl Tape {
     /// Prepares to differentiate with respect to `wanted`, which may be constants.

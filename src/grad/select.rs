@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::ir::{Attribute, Dim, Node, NodeId, ValueId};
 use crate::ops::{NodeView, normal_axis, picked, slices};
 
-use super::{Grads, Tape, unsupported};
+use super::{Grads, Tape, in_groups, unsupported};
 
 /// A node's axis, and its extent in a value.
 fn extent(tape: &Tape, node: &Node, value: ValueId) -> Result<(usize, usize)> {
@@ -126,13 +126,8 @@ pub(super) fn split(tape: &mut Tape, _: NodeId, node: &Node, _: ValueId) -> Grad
     if parts.len() != node.outputs.len() {
         return Err(unsupported("a split with an output that is left out"));
     }
-    let joined = |tape: &mut Tape, parts: &[ValueId]| {
-        tape.op_with("Concat", parts, [("axis", axis.clone())])
-    };
-    while parts.len() > super::MOST_OPERANDS {
-        parts = parts.chunks(super::MOST_OPERANDS).map(|parts| joined(tape, parts)).collect();
-    }
-    Ok(vec![Some(joined(tape, &parts))])
+    let joined = |parts: &[ValueId]| tape.op_with("Concat", parts, [("axis", axis.clone())]);
+    Ok(vec![Some(in_groups(parts, joined))])
 }
 
 pub(super) fn slice(tape: &mut Tape, id: NodeId, node: &Node, dy: ValueId) -> Grads {

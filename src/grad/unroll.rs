@@ -122,13 +122,9 @@ impl Cells<'_> {
             passed = self.step(step, passed, &common);
             hidden.push(passed.hidden);
         }
-        let joined = |cells: &mut Self, parts: &[ValueId]| {
-            cells.op_with("Concat", parts, [("axis", Attribute::Int(0))])
-        };
-        while hidden.len() > super::MOST_OPERANDS {
-            hidden = hidden.chunks(super::MOST_OPERANDS).map(|parts| joined(self, parts)).collect();
-        }
-        let all = joined(self, &hidden);
+        let joined =
+            |parts: &[ValueId]| self.op_with("Concat", parts, [("axis", Attribute::Int(0))]);
+        let all = super::in_groups(hidden, joined);
         let directions = self.ints(&[1]);
         self.give(0, "Unsqueeze", &[all, directions]);
         match self.node.output(0) {

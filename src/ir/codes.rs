@@ -35,20 +35,17 @@ pub struct Codes {
 }
 
 impl Codes {
+    /// The codes of a constant with one scale for all, or for each index of `axis`.
+    pub fn new(dtype: DataType, axis: usize, scale: Tensor, zero: Option<Tensor>) -> Codes {
+        Codes { dtype, axis, scale, zero, direct: false, block: 0, places: None }
+    }
+
     /// The codes of a constant of type `wide` that is stored in half precision; `None` for other types.
     pub fn of_half(half: DataType, wide: DataType) -> Option<Codes> {
         let is_half = matches!(half, DataType::F16 | DataType::BF16);
         let is_wide = matches!(wide, DataType::F32 | DataType::F64);
         let scale = Tensor::from_f64(wide, &arr0(1.0).into_dyn()).ok()?;
-        (is_half && is_wide).then_some(Codes {
-            dtype: half,
-            axis: 0,
-            scale,
-            zero: None,
-            direct: false,
-            block: 0,
-            places: None,
-        })
+        (is_half && is_wide).then_some(Codes::new(half, 0, scale, None))
     }
 
     /// Whether the constant is stored in half precision, and not as integers.

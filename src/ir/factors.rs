@@ -147,7 +147,7 @@ mod tests {
         let y = b.op(op, "y", &[x, factor], []);
         let graph = b.build(&[y]).graph;
         let scale = Tensor::from_f32(&ArrayD::ones(IxDyn(dims)));
-        let codes = Codes { dtype, axis, scale, zero: None, direct: false, block: 0, places: None };
+        let codes = Codes::new(dtype, axis, scale, None);
         Factors::of(&graph).round_data(w, graph.initializer(w).unwrap(), &codes)
     }
 

@@ -163,6 +163,13 @@ impl Budget {
         rule.map_or(self.default, |(_, share)| *share).rounded(most, self.multiple)
     }
 
+    /// The share of the layer called `name`, which has at most `most` pairs when one of so many `nets` joins the
+    /// others.
+    pub(crate) fn share_of_join(&self, name: &str, most: usize, nets: usize) -> Share {
+        let share = self.share(name, most);
+        if nets > 2 { share.at_most(most) } else { share }
+    }
+
     /// The rules that match none of `names`, as typed.
     pub fn unused<'a>(&'a self, names: &[String]) -> Vec<&'a str> {
         self.rules

@@ -97,18 +97,7 @@ fn in_few_bits(bits: Bits) -> Model {
     let input = net.input("x", "2,2");
     let number = net.constant("number", Tensor::from_f32(&Array2::ones((2, 2)).into_dyn()));
     let scale = Tensor::from_f32(&ndarray::arr1(&[1.0, 1.0]).into_dyn());
-    net.graph().set_codes(
-        number,
-        Codes {
-            dtype: bits.dtype(),
-            axis: 0,
-            scale,
-            zero: None,
-            direct: false,
-            block: 0,
-            places: None,
-        },
-    );
+    net.graph().set_codes(number, Codes::new(bits.dtype(), 0, scale, None));
     let sum = net.op("Add", "sum", &[input, number], []);
     net.build(&[sum])
 }

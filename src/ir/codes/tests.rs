@@ -3,15 +3,12 @@ use ndarray::{arr1, arr2};
 
 fn codes() -> Codes {
     let zero = arr1(&[3i64, -2, 0]).into_dyn();
-    Codes {
-        dtype: DataType::I8,
-        axis: 0,
-        scale: Tensor::from_f32(&arr1(&[0.1f32, 0.037, 3.0]).into_dyn()),
-        zero: Tensor::from_ints(DataType::I8, &zero),
-        direct: false,
-        block: 0,
-        places: None,
-    }
+    Codes::new(
+        DataType::I8,
+        0,
+        Tensor::from_f32(&arr1(&[0.1f32, 0.037, 3.0]).into_dyn()),
+        Tensor::from_ints(DataType::I8, &zero),
+    )
 }
 
 fn stored() -> Tensor {
@@ -49,15 +46,7 @@ fn a_matrix_of_a_stack_of_one_keeps_its_codes() {
     let per_row = Tensor::from_f32(&arr1(&[0.5f32, 0.25]).into_dyn());
     let blocked = Tensor::from_f32(&arr2(&[[0.5f32], [0.25]]).into_dyn());
     for (axis, scale) in [(1, per_row), (2, in_stack(&blocked))] {
-        let codes = Codes {
-            dtype: DataType::I8,
-            axis,
-            scale,
-            zero: None,
-            direct: false,
-            block: 0,
-            places: None,
-        };
+        let codes = Codes::new(DataType::I8, axis, scale, None);
         let floats = codes.decode(&in_stack(&matrix)).unwrap();
         let inner = Tensor { dims: vec![2, 2], ..floats };
         let found = codes.behind(1).unwrap().encode(&inner);
@@ -68,15 +57,12 @@ fn a_matrix_of_a_stack_of_one_keeps_its_codes() {
 #[test]
 fn blocks_have_scales_of_their_own() {
     let scale = arr2(&[[0.1f32, 2.0], [0.5, 0.037]]).into_dyn();
-    let codes = Codes {
-        dtype: DataType::I4,
-        axis: 1,
-        scale: Tensor::from_f32(&scale),
-        zero: Tensor::from_ints(DataType::I4, &arr2(&[[0i64, 1], [-2, 0]]).into_dyn()),
-        direct: false,
-        block: 0,
-        places: None,
-    };
+    let codes = Codes::new(
+        DataType::I4,
+        1,
+        Tensor::from_f32(&scale),
+        Tensor::from_ints(DataType::I4, &arr2(&[[0i64, 1], [-2, 0]]).into_dyn()),
+    );
     let numbers = arr2(&[[-8i64, 7, 1, 2], [3, 4, -5, 6]]).into_dyn();
     let stored = Tensor::from_ints(DataType::I4, &numbers).unwrap();
     let floats = codes.decode(&stored).unwrap();
@@ -95,14 +81,8 @@ fn blocks_have_scales_of_their_own() {
 
 #[test]
 fn floats_become_the_nearest_even_integers_in_range() {
-    let uniform = |scale: f32, zero: Option<Tensor>, dtype| Codes {
-        dtype,
-        axis: 0,
-        scale: Tensor::from_f32(&ndarray::arr0(scale).into_dyn()),
-        zero,
-        direct: false,
-        block: 0,
-        places: None,
+    let uniform = |scale: f32, zero: Option<Tensor>, dtype| {
+        Codes::new(dtype, 0, Tensor::from_f32(&ndarray::arr0(scale).into_dyn()), zero)
     };
     let floats = Tensor::from_f32(&arr1(&[0.5f32, 1.5, -2.5, 0.3, 1e9, -1e30]).into_dyn());
     let found = uniform(1.0, None, DataType::I8).quantise(&floats).unwrap();
@@ -133,15 +113,8 @@ fn floats_of_half_precision_come_back() {
 #[test]
 fn joined_constants_have_the_scales_of_their_parts() {
     let (rows, numbers) = (codes(), stored());
-    let uniform = Codes {
-        dtype: DataType::I8,
-        axis: 0,
-        scale: Tensor::from_f32(&ndarray::arr0(0.25f32).into_dyn()),
-        zero: None,
-        direct: false,
-        block: 0,
-        places: None,
-    };
+    let uniform =
+        Codes::new(DataType::I8, 0, Tensor::from_f32(&ndarray::arr0(0.25f32).into_dyn()), None);
     let pair = Tensor::from_ints(DataType::I8, &arr2(&[[7i64, -3], [2, 9]]).into_dyn()).unwrap();
     let both = |a: &Tensor, b: &Tensor| Tensor {
         dims: vec![5, 2],

@@ -19,8 +19,8 @@ use crate::align::TaskChannel;
 pub(super) struct PairChoice<'a> {
     options: &'a MergeOptions,
     matcher: Remembered,
-    /// Whether more than two nets join.
-    are_several: bool,
+    /// Number of nets.
+    nets: usize,
 }
 
 impl<'a> PairChoice<'a> {
@@ -30,7 +30,7 @@ impl<'a> PairChoice<'a> {
     /// [`crate::error::ErrorKind::Usage`] if the matcher is not known.
     pub(super) fn new(options: &'a MergeOptions, nets: usize, known: Pairings) -> Result<Self> {
         let matcher = Remembered::new(options.matcher()?, known);
-        Ok(PairChoice { options, matcher, are_several: nets > 2 })
+        Ok(PairChoice { options, matcher, nets })
     }
 
     /// Pairs neurons, each with `owners` tasks, with the next net's.
@@ -45,8 +45,7 @@ impl<'a> PairChoice<'a> {
         name: &str,
     ) -> Result<Pairing> {
         let most = cost.nrows().min(cost.ncols());
-        let share = self.options.budget.share(name, most);
-        let share = if self.are_several { share.at_most(most) } else { share };
+        let share = self.options.budget.share_of_join(name, most, self.nets);
         if let Some(heads) = heads {
             return pair_heads(&self.matcher, cost.view(), owners, heads, share);
         }

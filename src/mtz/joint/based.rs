@@ -142,15 +142,12 @@ fn sum_of(
     let sum: Array2<f32> = rows.change.sum();
     let mut scale = Array1::<f32>::ones(weights.nrows());
     rows.rows.iter().zip(steps).for_each(|(row, step)| scale[*row] = *step);
-    let codes = Codes {
-        dtype: bits.dtype(),
-        axis: usize::from(layer.layer.in_first()),
-        scale: Tensor::from_f32(&scale.into_dyn()),
-        zero: None,
-        direct: false,
-        block: 0,
-        places: None,
-    };
+    let codes = Codes::new(
+        bits.dtype(),
+        usize::from(layer.layer.in_first()),
+        Tensor::from_f32(&scale.into_dyn()),
+        None,
+    );
     let floats = tensor(sum.view())?;
     Ok((tensor(rows.common.view())?, Some(Difference { floats, codes })))
 }

@@ -144,15 +144,8 @@ mod tests {
 
     #[test]
     fn rows_become_multiples_of_their_own_steps() {
-        let before = Codes {
-            dtype: DataType::U8,
-            axis: 0,
-            scale: Tensor::from_f32(&ndarray::arr0(0.1f32).into_dyn()),
-            zero: None,
-            direct: false,
-            block: 0,
-            places: None,
-        };
+        let before =
+            Codes::new(DataType::U8, 0, Tensor::from_f32(&ndarray::arr0(0.1f32).into_dyn()), None);
         let matrix = arr2(&[[0.3f32, -1.27, 0.5], [0.0, 0.0, 0.7]]);
         let (found, codes) = rounded(matrix.view(), &before, 0).unwrap();
         assert!((&found - &matrix).iter().all(|gap| gap.abs() <= 0.005), "{found}");
@@ -167,15 +160,8 @@ mod tests {
 
     #[test]
     fn blocks_of_rows_become_multiples_of_their_own_steps() {
-        let before = Codes {
-            dtype: DataType::U4,
-            axis: 1,
-            scale: Tensor::from_f32(&arr2(&[[0.1f32, 0.2]]).into_dyn()),
-            zero: None,
-            direct: false,
-            block: 0,
-            places: None,
-        };
+        let before =
+            Codes::new(DataType::U4, 1, Tensor::from_f32(&arr2(&[[0.1f32, 0.2]]).into_dyn()), None);
         let matrix = arr2(&[[0.3f32, -0.7, 7.0, 2.0, 0.5]]);
         let (found, codes) = rounded(matrix.view(), &before, 0).unwrap();
         // All are multiples of a seventh of the largest of their block.
@@ -194,15 +180,7 @@ mod tests {
     #[test]
     fn small_weights_are_stored_as_integers() {
         let scale = Tensor::from_f32(&ndarray::arr0(0.1f32).into_dyn());
-        let before = Codes {
-            dtype: DataType::I8,
-            axis: 0,
-            scale,
-            zero: None,
-            direct: false,
-            block: 0,
-            places: None,
-        };
+        let before = Codes::new(DataType::I8, 0, scale, None);
         let (found, codes) = rounded(arr2(&[[-1e-4f32, 1.0, 0.0]]).view(), &before, 0).unwrap();
         let weights = Tensor::from_f32(&found.slice(s![.., ..2]).to_owned().into_dyn());
         assert_eq!(codes.encode(&weights).unwrap().0.to_i64(), Some(vec![0, 127]));

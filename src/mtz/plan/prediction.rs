@@ -143,7 +143,7 @@ fn share(
         let count = match at > 0 && !is_settled {
             true => {
                 let most = neurons.len().min(own.len());
-                quota(budget, name, most, joint.tasks().len() > 2).at_node(name)?
+                quota(budget, name, most, joint.tasks().len()).at_node(name)?
             }
             false => 0,
         };
@@ -181,10 +181,8 @@ fn in_heads(joint: &JointModel, a: TaskChannel, b: TaskChannel, count: usize) ->
     }
 }
 
-fn quota(budget: &Budget, name: &str, most: usize, are_several: bool) -> Result<usize> {
-    let share = budget.share(name, most);
-    let share = if are_several { share.at_most(most) } else { share };
-    let count = share.pairs(most).unwrap_or(most);
+fn quota(budget: &Budget, name: &str, most: usize, nets: usize) -> Result<usize> {
+    let count = budget.share_of_join(name, most, nets).pairs(most).unwrap_or(most);
     if count > most {
         let message = format!("{count} neurons cannot be shared by a layer of {most}");
         return Err(Error::new(ErrorKind::Usage, message));
