@@ -125,11 +125,12 @@ impl Budget {
         self.biases
     }
 
-    /// Whether a layer's shared neurons have a bias per task. Channels of depthwise layers and units of
-    /// recurrent layers have one for all tasks.
+    /// Whether a layer's shared neurons have a bias per task. Units of recurrent layers have one for all tasks.
     pub(crate) fn keeps_bias(&self, layer: &CoupledLayer) -> bool {
-        let is_plain = !layer.per_channel && !matches!(layer.layer.kind, LayerKind::Gate(_));
-        self.biases == Biases::PerTask && is_plain
+        let is_gate = matches!(layer.layer.kind, LayerKind::Gate(_));
+        self.biases == Biases::PerTask
+            && !is_gate
+            && (!layer.per_channel || layer.layer.bias.is_some())
     }
 
     /// Whether the layer called `name` shares nothing.

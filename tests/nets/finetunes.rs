@@ -429,6 +429,24 @@ fn nets_in_other_orders_have_differences() {
     check_on_images(&[nets[0].clone(), permuted(&nets[1], 5)]);
 }
 
+/// Depthwise layers, whose channels have inputs of their own, have differences where their tasks keep their own
+/// biases.
+#[test]
+fn depthwise_layers_of_other_seeds_have_differences() {
+    let nets = ["mobilenet_mnist", "mobilenet_fashion"].map(|name| model(&format!("zoo/{name}")));
+    let images = images(&nets[0], "mnist_train", 400);
+    for (joint, outcome) in check_differences(&nets, &images, [0.68, 0.6]) {
+        check_forms(&joint);
+        let is_depthwise = |site: &&SiteRecord| {
+            let layers = joint.tasks()[0].coupling().layers.iter();
+            let mut own = layers.filter(|layer| Some(&layer.name) == site.layers.first());
+            own.any(|layer| layer.per_channel)
+        };
+        let mut depthwise = outcome.sites.iter().filter(is_depthwise);
+        assert!(depthwise.any(|site| !site.bits.is_empty()));
+    }
+}
+
 /// Weights of products over tokens are stored `[in, out]`, and their biases are added by other nodes.
 #[test]
 fn products_over_tokens_have_differences() {

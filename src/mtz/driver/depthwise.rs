@@ -33,7 +33,11 @@ impl Driver<'_> {
         let layer = |(member, stats): (&SiteLayer, &ChannelStats)| {
             let hessians = stats.hessians(alpha[member.task.0])?;
             let importance = self.weighting.of_channels(member.place(), stats)?;
-            Ok(ChannelLayer::new(hessians, stats.weights.clone(), importance))
+            let keeps_bias = self.options.budget.keeps_bias(&member.layer);
+            let weights = stats.weights.clone();
+            let mut layer = ChannelLayer::new(hessians, weights, importance, keeps_bias);
+            layer.wish = self.wish(member);
+            Ok(layer)
         };
         let mut layers: Vec<ChannelLayer> =
             members.iter().zip(&all_stats).map(layer).collect::<Result<_>>()?;
@@ -56,6 +60,14 @@ impl Driver<'_> {
             let fused = Fused { weights: weights.view(), shares: layer.shares, rounding };
             let loss = self.replace(member, fitted.view(), fused, own)?;
             record.loss += loss.map_or(layer.loss, |loss| alpha[member.task.0] * loss);
+        }
+        for (member, layer) in members.iter().zip(layers) {
+            if !layer.gains.is_empty() {
+                record.gains.push((member.task.0, layer.gains));
+            }
+            if let Some(corrected) = layer.corrected.filter(|_| !own) {
+                self.corrects(member, corrected, record);
+            }
         }
         record.seconds = (gathered, start.elapsed().as_secs_f64() - gathered);
         Ok(())

@@ -55,13 +55,12 @@ impl Driver<'_> {
     }
 
     /// A layer's correction; `None` if corrections are off or impossible.
-    fn wish(&self, member: &SiteLayer) -> Option<Wish> {
+    pub(super) fn wish(&self, member: &SiteLayer) -> Option<Wish> {
         let ranks = self.options.corrections.as_ref()?;
         let rank = ranks.get(&member.place()).copied().unwrap_or(0);
-        if !may_have_correction(&member.layer) {
-            return None;
-        }
-        let Some(bits) = self.options.delta else { return Some(Wish::LowRank(rank)) };
+        let Some(bits) = self.options.delta else {
+            return may_have_correction(&member.layer).then_some(Wish::LowRank(rank));
+        };
         let graph = self.joint.task(member.task).graph();
         let is_wanted = rank > 0 || !self.probes.is_empty();
         let fits = is_wanted && may_have_difference(&member.layer, graph);

@@ -12,7 +12,7 @@ use crate::mtz::options::{Passes, Unit};
 use crate::mtz::site::{
     CommonInputs, SiteLayer, SiteRecord, SiteSelection, SiteShape, common_neurons,
 };
-use crate::mtz::solver::correction::Change;
+use crate::mtz::solver::correction::{Change, CorrectedRows};
 use crate::mtz::solver::layer::{LayerState, settle};
 
 use super::{Driver, rounding};
@@ -156,18 +156,25 @@ impl Driver<'_> {
             let loss = self.replace(member, state.fitted(), fused, own)?;
             record.loss += alpha * loss.unwrap_or(predicted);
             if let Some(corrected) = state.correction.clone().filter(|_| !own) {
-                match &corrected.change {
-                    Change::LowRank { right, .. } => {
-                        record.ranks.push((member.task.0, right.nrows()));
-                    }
-                    Change::Difference { bits, .. } => {
-                        record.bits.push((member.task.0, bits.count()));
-                    }
-                }
-                self.corrections.insert(member.place(), corrected);
+                self.corrects(member, corrected, record);
             }
         }
         Ok(())
+    }
+
+    /// Takes note of a layer's correction.
+    pub(super) fn corrects(
+        &mut self,
+        member: &SiteLayer,
+        corrected: CorrectedRows,
+        record: &mut SiteRecord,
+    ) {
+        let task = member.task.0;
+        match &corrected.change {
+            Change::LowRank { right, .. } => record.ranks.push((task, right.nrows())),
+            Change::Difference { bits, .. } => record.bits.push((task, bits.count())),
+        }
+        self.corrections.insert(member.place(), corrected);
     }
 
     /// The loss of the outputs by the errors of a layer's shared rows, as statistics predict it.

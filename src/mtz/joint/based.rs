@@ -13,18 +13,21 @@ use crate::couple::CoupledLayer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Codes, DataType, Graph, Tensor, ValueId};
 use crate::mtz::solver::correction::{Change, CorrectedRows};
+use crate::ops::LayerKind;
 
 use super::matrix;
 use super::model::JointModel;
 use super::sum::{Based, Difference};
-use super::thin::Corrections;
+use super::thin::{Corrections, may_have_correction};
 
 /// Whether a layer's weights can be a sum with a difference.
 pub(crate) fn may_have_difference(layer: &CoupledLayer, graph: &Graph) -> bool {
     let weight = layer.layer.weight;
     let is_float = graph.initializer(weight).is_some_and(|w| w.dtype == DataType::F32);
     let is_read_once = layer.tied.is_none() && !layer.is_repeated;
-    is_float && graph.codes(weight).is_none() && layer.layer.rows.is_none() && is_read_once
+    let is_depthwise = layer.per_channel && matches!(layer.layer.kind, LayerKind::Conv(_));
+    let is_fit = may_have_correction(layer) || is_depthwise && layer.layer.rows.is_none();
+    is_float && graph.codes(weight).is_none() && is_read_once && is_fit
 }
 
 impl JointModel {

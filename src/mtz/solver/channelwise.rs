@@ -6,17 +6,18 @@
 //! times the arithmetic.
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis, s};
 
 use crate::error::{Error, ErrorKind, Result};
 
+use super::channel_bias::Windows;
 use super::cholesky::ridge;
 use super::lanes::{Block, Channel, LANES, Pairs};
 use super::pair_cost::{Metric, not_finite, sensitivity};
 use super::shapes::{self, Side, misshapen};
 
 /// A channel whose input is always zero needs some damping.
-const LEAST_DAMPING: f64 = 1e-6;
+pub(super) const LEAST_DAMPING: f64 = 1e-6;
 
 /// One depthwise layer of each net: n_A and n_B channels with k weights each (taps and bias).
 #[derive(Debug, Clone)]
@@ -36,6 +37,20 @@ pub struct ChannelwiseProblem {
 }
 
 impl ChannelwiseProblem {
+    /// The problem where every task keeps its own biases.
+    pub(crate) fn without_biases(self) -> ChannelwiseProblem {
+        let taps = |weights: Array2<f64>| {
+            weights.slice(s![.., ..weights.ncols().saturating_sub(1)]).to_owned()
+        };
+        ChannelwiseProblem {
+            h_a: Windows::of(&self.h_a).hessians,
+            h_b: Windows::of(&self.h_b).hessians,
+            w_a: taps(self.w_a),
+            w_b: taps(self.w_b),
+            ..self
+        }
+    }
+
     /// The cost of each pair, n_A×n_B; see [`super::pair_cost::Problem::cost`].
     ///
     /// # Errors

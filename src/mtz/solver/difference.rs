@@ -77,7 +77,11 @@ impl Problem {
 }
 
 /// The numbers of a row, and its step.
-fn rounded(row: ArrayView1<f64>, upper: Option<&Array2<f64>>, most: f64) -> (Vec<i8>, f32) {
+pub(super) fn rounded(
+    row: ArrayView1<f64>,
+    upper: Option<&Array2<f64>>,
+    most: f64,
+) -> (Vec<i8>, f32) {
     let largest = row.iter().fold(0.0f64, |largest, w| largest.max(w.abs()));
     let weight = |column: usize| upper.map_or(1.0, |upper| upper[(column, column)].powi(2));
     let number = |value: f64, step: f64| (value / step).round().clamp(-most, most);

@@ -1,6 +1,8 @@
 //! Matrices only, no graph: costs of pairs, common weights, refits, and the factors behind them.
 
 pub mod bits;
+mod channel_bias;
+mod channel_difference;
 pub mod channelwise;
 pub mod cholesky;
 pub(crate) mod correction;

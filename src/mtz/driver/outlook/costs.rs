@@ -93,6 +93,9 @@ impl GroupSearch<'_> {
                     s_a: None,
                     s_b: None,
                 };
+                let keep_biases = options.budget.keeps_bias(&member.layer)
+                    && options.budget.keeps_bias(&other.layer);
+                let problem = if keep_biases { problem.without_biases() } else { problem };
                 problem.cost(options.metric, options.damping)
             };
             let cost = costs.of((other.place(), member.place()), &rows, room, compute)?;
