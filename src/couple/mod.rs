@@ -12,6 +12,7 @@ mod constants;
 mod head_flow;
 mod heads;
 mod inputs;
+mod mixing;
 mod outputs;
 mod outside;
 mod repeats;
@@ -23,8 +24,9 @@ mod summed;
 mod tied;
 mod trace;
 mod unlearned;
+mod view;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use crate::error::Result;
@@ -208,7 +210,16 @@ impl Coupling {
     /// # Errors
     /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
     pub fn of(graph: &Graph) -> Result<Coupling> {
-        trace::trace(graph)
+        trace::trace(graph, None)
+    }
+
+    /// The channels that begin at some nodes, along the axes that these make: products beside the channels, or filters
+    /// of one channel each. Other channels are not followed.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
+    pub(crate) fn beginning_at(graph: &Graph, nodes: &BTreeSet<NodeId>) -> Result<Coupling> {
+        trace::trace(graph, Some(nodes))
     }
 
     /// The group named by `id`.

@@ -5,6 +5,7 @@ use crate::couple::{CoupledLayer, Coupling, LayerId};
 use crate::error::Result;
 use crate::ir::{Graph, Model};
 
+use super::filters;
 use super::tied::{coupled, joined};
 
 /// One task of a joint model.
@@ -31,7 +32,7 @@ impl Task {
     /// # Errors
     /// As [`Task::new`].
     pub fn fresh(name: impl Into<String>, model: Canonical) -> Result<Self> {
-        let (model, coupling) = coupled(model)?;
+        let (model, coupling) = coupled(filters::sorted(model)?)?;
         Ok(Task { name: name.into(), model, coupling })
     }
 

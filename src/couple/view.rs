@@ -1,0 +1,25 @@
+//! Views of a graph in which channels begin at some nodes only.
+//!
+//! A mixer's product runs over tokens, beside the channels: its hidden units lie on an axis of their own. Several
+//! filters of one channel each make several channels of it, which the channel structure counts as one. A view follows
+//! these alone, so that they can be put into another order.
+
+use super::trace::Tracer;
+use crate::ir::NodeId;
+use crate::ops::{self, Flow, NodeView};
+
+impl Tracer<'_> {
+    /// Whether nothing begins at a node, and nothing reaches it.
+    pub(super) fn is_out_of_view(&self, id: NodeId) -> bool {
+        let Some(only) = self.only else { return false };
+        let mut reads = self.graph.node(id).reads();
+        !only.contains(&id) && !reads.any(|value| self.labels[value.index()].is_some())
+    }
+
+    /// The layer that a node is at which channels begin: one of filters of one channel each. Others are layers by
+    /// their rules, since no other channels are followed.
+    pub(super) fn viewed(&self, id: NodeId) -> Option<Flow> {
+        self.only?.get(&id)?;
+        ops::filters_of_channels(&NodeView::new(self.graph, id, &[])).map(Flow::Layer)
+    }
+}
