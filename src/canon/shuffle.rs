@@ -70,7 +70,8 @@ fn swap(perm: &[i64]) -> Option<usize> {
 /// The axis of which `place` and the next axis of `parts` are the parts, wherever the axes behind them are merged.
 /// Behind the last axis there are none, so the axes before it may be merged.
 fn split_axis(from: &[Dim], parts: &[Dim], place: usize) -> Option<usize> {
-    let is_alike = from.len() > place && from.iter().zip(&parts[..place]).all(|(a, b)| a.is_surely(b));
+    let is_alike =
+        from.len() > place && from.iter().zip(&parts[..place]).all(|(a, b)| a.is_surely(b));
     match parts.len() == place + 2 {
         true => from.len().checked_sub(1).filter(|axis| *axis > 0),
         false => is_alike.then_some(place),

@@ -16,8 +16,25 @@ const MEETING: &[&str] = &["Add", "Sub", "Mul"];
 
 /// Functions of one value that leave axes alone.
 const EACH: &[&str] = &[
-    "Relu", "Gelu", "Elu", "Selu", "Celu", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Tanh",
-    "Softplus", "Softsign", "Mish", "Erf", "Identity", "Cast", "Clip", "LayerNormalization",
+    "Relu",
+    "Gelu",
+    "Elu",
+    "Selu",
+    "Celu",
+    "LeakyRelu",
+    "Sigmoid",
+    "HardSigmoid",
+    "HardSwish",
+    "Swish",
+    "Tanh",
+    "Softplus",
+    "Softsign",
+    "Mish",
+    "Erf",
+    "Identity",
+    "Cast",
+    "Clip",
+    "LayerNormalization",
 ];
 
 impl Tracer<'_> {
@@ -29,7 +46,7 @@ impl Tracer<'_> {
             let all_inputs = || labels.atoms.iter().all(|atom| self.atoms.is_input(*atom));
             labels.atoms.len() > 1 && labels.axis != layer.in_axis && !all_inputs()
         };
-        let Some(labels) = labels.filter(is_beside).filter(|_| self.only.is_none()) else {
+        let Some(labels) = labels.filter(is_beside).filter(|_| !self.is_alone()) else {
             return flow;
         };
         let Some(output) = self.graph.node(id).output(0) else { return flow };
@@ -82,9 +99,7 @@ impl Tracer<'_> {
         let goes_on = match node.op.as_str() {
             _ if !node.domain.is_empty() => false,
             op if EACH.contains(&op) => is_first,
-            op if MEETING.contains(&op) || op == "Div" || op == "PRelu" => {
-                constant(usize::from(is_first)).is_some()
-            }
+            op if MEETING.contains(&op) || op == "Div" || op == "PRelu" => true,
             "MatMul" => {
                 let rank = self.rank(value)?;
                 is_first && axis + 1 < rank && constant(1).is_some_and(|w| w.dims.len() == 2)

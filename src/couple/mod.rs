@@ -26,7 +26,7 @@ mod trace;
 mod unlearned;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use crate::error::Result;
@@ -34,6 +34,7 @@ use crate::ir::{Graph, NodeId, ValueId};
 use crate::ops::{Flow, Layer};
 
 pub use outside::{Outside, outside};
+pub(crate) use view::View;
 
 /// Names a channel group of one model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -213,13 +214,12 @@ impl Coupling {
         trace::trace(graph, None)
     }
 
-    /// The channels that begin at some nodes, along the axes that these make: products beside the channels, or filters
-    /// of one channel each. Other channels are not followed.
+    /// The channel structure of a view.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
-    pub(crate) fn beginning_at(graph: &Graph, nodes: &BTreeSet<NodeId>) -> Result<Coupling> {
-        trace::trace(graph, Some(nodes))
+    pub(crate) fn viewed(graph: &Graph, view: View<'_>) -> Result<Coupling> {
+        trace::trace(graph, Some(view))
     }
 
     /// The group named by `id`.

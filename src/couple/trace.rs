@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::atoms::{Atoms, Mark};
 use super::heads::Heads;
 use super::inputs::channel_axis;
+use super::view::View;
 use super::{Coupling, End, Frozen, Tied};
 use crate::error::Result;
 use crate::ir::{Consumers, Dim, Graph, NodeId, ValueId};
@@ -38,8 +39,8 @@ pub(super) struct Tracer<'g> {
     pub(super) first_uses: HashMap<ValueId, usize>,
     /// Number of channels that may still be followed, counted at every value on their way.
     pub(super) room: usize,
-    /// The only nodes at which channels begin; `None` where they begin at all layers and inputs.
-    pub(super) only: Option<&'g BTreeSet<NodeId>>,
+    /// Nodes at which channels begin, whatever their rules say.
+    pub(super) view: Option<View<'g>>,
 }
 
 /// Followed channels per value at most, so that a small file cannot fill the memory.
@@ -65,12 +66,12 @@ impl Closed {
     }
 }
 
-/// Follows channels until all heads and blocks of channels can be paired. They begin at all layers and inputs, or at
-/// the nodes `only`.
-pub(super) fn trace(graph: &Graph, only: Option<&BTreeSet<NodeId>>) -> Result<Coupling> {
+/// Follows channels until all heads and blocks of channels can be paired. They begin at layers and inputs, and as a
+/// view says.
+pub(super) fn trace(graph: &Graph, view: Option<View<'_>>) -> Result<Coupling> {
     let mut closed = Closed::default();
     loop {
-        let (coupling, open) = follow(graph, &closed, only)?;
+        let (coupling, open) = follow(graph, &closed, view)?;
         if open.is_empty() {
             return Ok(coupling);
         }
@@ -82,7 +83,7 @@ pub(super) fn trace(graph: &Graph, only: Option<&BTreeSet<NodeId>>) -> Result<Co
 fn follow<'g>(
     graph: &'g Graph,
     closed: &'g Closed,
-    only: Option<&'g BTreeSet<NodeId>>,
+    view: Option<View<'g>>,
 ) -> Result<(Coupling, BTreeSet<NodeId>)> {
     let mut tracer = Tracer {
         graph,
@@ -101,9 +102,10 @@ fn follow<'g>(
         readers: graph.consumers(),
         first_uses: HashMap::new(),
         room: MOST_LABELS,
-        only,
+        view,
     };
-    for (index, input) in graph.inputs.iter().enumerate().filter(|_| only.is_none()) {
+    let are_followed = !tracer.is_alone();
+    for (index, input) in graph.inputs.iter().enumerate().filter(|_| are_followed) {
         tracer.enter_input(index, *input);
     }
     for node in graph.topological_order()? {

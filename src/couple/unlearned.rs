@@ -29,7 +29,7 @@ impl Tracer<'_> {
         let value = layer.input;
         let is_known = self.labels[value.index()].is_some()
             || self.learned.contains(&value)
-            || self.only.is_some();
+            || self.is_alone();
         let is_constant = self.graph.initializer(value).is_some();
         let is_table = matches!(layer.kind, LayerKind::Table { .. });
         let fits = self.extent(value, layer.in_axis) == Some(inputs);

@@ -1,25 +1,41 @@
-//! Views of a graph in which channels begin at some nodes only.
+//! Views of a graph in which channels begin at some nodes, whatever their rules say.
 //!
 //! A mixer's product runs over tokens, beside the channels: its hidden units lie on an axis of their own. Several
 //! filters of one channel each make several channels of it, which the channel structure counts as one. A view follows
-//! these alone, so that they can be put into another order.
+//! these, so that they can be put into another order.
+
+use std::collections::BTreeSet;
 
 use super::trace::Tracer;
 use crate::ir::NodeId;
 use crate::ops::{self, Flow, NodeView};
 
+/// Nodes at which channels begin.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    /// The nodes.
+    pub(crate) nodes: &'a BTreeSet<NodeId>,
+    /// Whether no other channels are followed than those that begin there, or behind them.
+    pub(crate) alone: bool,
+}
+
 impl Tracer<'_> {
+    /// Whether channels begin at the nodes of a view only.
+    pub(super) fn is_alone(&self) -> bool {
+        self.view.is_some_and(|view| view.alone)
+    }
+
     /// Whether nothing begins at a node, and nothing reaches it.
     pub(super) fn is_out_of_view(&self, id: NodeId) -> bool {
-        let Some(only) = self.only else { return false };
+        let Some(view) = self.view.filter(|view| view.alone) else { return false };
         let mut reads = self.graph.node(id).reads();
-        !only.contains(&id) && !reads.any(|value| self.labels[value.index()].is_some())
+        !view.nodes.contains(&id) && !reads.any(|value| self.labels[value.index()].is_some())
     }
 
     /// The layer that a node is at which channels begin: one of filters of one channel each. Others are layers by
     /// their rules, since no other channels are followed.
     pub(super) fn viewed(&self, id: NodeId) -> Option<Flow> {
-        self.only?.get(&id)?;
+        self.view?.nodes.get(&id)?;
         ops::filters_of_channels(&NodeView::new(self.graph, id, &[])).map(Flow::Layer)
     }
 }

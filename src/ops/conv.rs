@@ -55,8 +55,7 @@ impl OpRule for ConvTranspose {
 /// with them, and has no more inputs than there are channels. It leaves the channels apart.
 fn is_beside_channels(node: &NodeView<'_>, layer: &Layer) -> bool {
     let inputs = layer.sizes(node.graph).map_or(0, |(_, inputs, _)| inputs);
-    stands_beside(node, layer)
-        && node.labels(0).is_some_and(|labels| labels.atoms.len() >= inputs)
+    stands_beside(node, layer) && node.labels(0).is_some_and(|labels| labels.atoms.len() >= inputs)
 }
 
 /// Whether a convolution runs along other axes than that of the channels.

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::canon::Canonical;
-use crate::couple::Channel;
+use crate::couple::{Channel, View};
 use crate::error::Result;
 use crate::ir::{Graph, NodeId, Tensor, ValueId};
 use crate::ops::{NodeView, filters_of_channels};
@@ -63,7 +63,8 @@ fn are_alike(graph: &Graph, a: NodeId, b: NodeId) -> bool {
 
 /// The constants of a net in which the filters of a set are in order; `None` if they are already, or cannot move.
 fn in_order(graph: &Graph, set: &[NodeId]) -> Result<Option<Vec<(ValueId, Tensor)>>> {
-    let places = Places::of(graph, &set.iter().copied().collect::<BTreeSet<NodeId>>())?;
+    let nodes: BTreeSet<NodeId> = set.iter().copied().collect();
+    let places = Places::of(graph, View { nodes: &nodes, alone: false })?;
     let mut rows: Vec<Vec<Channel>> = Vec::new();
     for id in set {
         let mut layers = places.coupling().layers.iter();

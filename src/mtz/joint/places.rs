@@ -1,11 +1,11 @@
 //! Moves channels of a net to other places, with all their numbers.
 //!
-//! Channels of a [view](Coupling::beginning_at) may stand in any order as long as nothing else tells them apart: rows and
+//! Channels of a [view](View) may stand in any order as long as nothing else tells them apart: rows and
 //! columns of layers, and entries of constants. A net with channels in another order computes the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::couple::{Channel, Coupling, CoupledLayer};
+use crate::couple::{Channel, CoupledLayer, Coupling, View};
 use crate::error::Result;
 use crate::ir::{Graph, NodeId, Tensor, ValueId};
 use crate::ops::{Expand, Flow, LayerKind, Operand};
@@ -46,12 +46,12 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// Those of the channels that begin at some nodes.
+    /// Those of a view.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
-    pub(crate) fn of(graph: &Graph, nodes: &BTreeSet<NodeId>) -> Result<Places> {
-        let coupling = Coupling::beginning_at(graph, nodes)?;
+    pub(crate) fn of(graph: &Graph, view: View<'_>) -> Result<Places> {
+        let coupling = Coupling::viewed(graph, view)?;
         let mut places = Places { coupling, ways: BTreeMap::new(), fixed: BTreeSet::new() };
         for layer in places.coupling.layers.clone() {
             places.add_layer(graph, &layer);
@@ -246,9 +246,8 @@ type Sources = BTreeMap<usize, (ValueId, usize)>;
 
 /// A tensor with numbers of several tensors of its form: for each index along `axis`, those at an index of one of them.
 fn gathered(tensor: &Tensor, axis: usize, from: &[(&Tensor, usize)]) -> Option<Tensor> {
-    let alike = |(source, _): &(&Tensor, usize)| {
-        source.dtype == tensor.dtype && source.dims == tensor.dims
-    };
+    let alike =
+        |(source, _): &(&Tensor, usize)| source.dtype == tensor.dtype && source.dims == tensor.dims;
     let (extent, size) = (*tensor.dims.get(axis)?, tensor.dtype.size()?);
     let inner = tensor.dims[axis + 1..].iter().product::<usize>() * size;
     let outer: usize = tensor.dims[..axis].iter().product();

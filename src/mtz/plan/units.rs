@@ -9,13 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use ndarray::Array2;
 
 use crate::canon::Canonical;
-use crate::couple::{Channel, Coupling, GroupId};
+use crate::couple::{Channel, Coupling, GroupId, View};
 use crate::error::Result;
 use crate::ir::{Graph, NodeId, ValueId};
 use crate::mtz::joint::{Part, Places};
 use crate::mtz::matching::{Matcher, Optimal, Share};
 use crate::ops::{Flow, Operand};
-
 
 /// Limit of the units of one product.
 const MOST_UNITS: usize = 4096;
@@ -32,8 +31,8 @@ pub(crate) fn units_like(other: &Graph, mut model: Canonical) -> Result<Canonica
     if nodes.iter().any(BTreeSet::is_empty) {
         return Ok(model);
     }
-    let theirs = Places::of(other, &nodes[0])?;
-    let own = Places::of(&model.graph, &nodes[1])?;
+    let theirs = Places::of(other, View { nodes: &nodes[0], alone: true })?;
+    let own = Places::of(&model.graph, View { nodes: &nodes[1], alone: true })?;
     let pairs = hidden(other, &theirs).into_iter().zip(hidden(&model.graph, &own));
     for ((first, wanted), (second, found)) in pairs {
         if wanted != found {

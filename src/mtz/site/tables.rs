@@ -46,7 +46,8 @@ pub(crate) fn corresponding_tables(
     let mut roles: BTreeMap<Role, Vec<Vec<Table>>> = BTreeMap::new();
     for task in joint.task_ids() {
         for (role, table) in tables_of(joint, alignment, task)? {
-            let of_tasks = roles.entry(role).or_insert_with(|| vec![Vec::new(); joint.tasks().len()]);
+            let of_tasks =
+                roles.entry(role).or_insert_with(|| vec![Vec::new(); joint.tasks().len()]);
             of_tasks[task.0].push(table);
         }
     }
@@ -131,11 +132,7 @@ fn met<'a>(
 }
 
 /// The correspondences of the channels, in their order, without repetitions; `None` if some have none.
-fn correspondences(
-    alignment: &Alignment,
-    task: TaskId,
-    axis: &ChannelAxis,
-) -> Option<Vec<usize>> {
+fn correspondences(alignment: &Alignment, task: TaskId, axis: &ChannelAxis) -> Option<Vec<usize>> {
     let mut all: Vec<usize> = Vec::new();
     for channel in &axis.channels {
         let own = alignment.correspondence(task.group(channel.group))?;
