@@ -6,7 +6,7 @@
 
 use super::trace::Tracer;
 use crate::ir::{NodeId, ValueId};
-use crate::ops::{self, Flow, Labels, NodeView};
+use crate::ops::{self, Expand, Flow, Labels, NodeView};
 
 /// Limit of nodes between the product and the sum.
 const MOST_STEPS: usize = 64;
@@ -14,44 +14,21 @@ const MOST_STEPS: usize = 64;
 /// Operators that combine values with the same channels.
 const MEETING: &[&str] = &["Add", "Sub", "Mul"];
 
-/// Functions of one value that leave axes alone.
-const EACH: &[&str] = &[
-    "Relu",
-    "Gelu",
-    "Elu",
-    "Selu",
-    "Celu",
-    "LeakyRelu",
-    "Sigmoid",
-    "HardSigmoid",
-    "HardSwish",
-    "Swish",
-    "Tanh",
-    "Softplus",
-    "Softsign",
-    "Mish",
-    "Erf",
-    "Identity",
-    "Cast",
-    "Clip",
-    "LayerNormalization",
-];
-
 impl Tracer<'_> {
     /// The flow of a product that would make new channels: that beside the channels, if they go on behind it.
-    pub(super) fn mixing(&self, id: NodeId, flow: Flow) -> Flow {
+    pub(super) fn mixing(&mut self, id: NodeId, flow: Flow) -> Flow {
         let Flow::Layer(layer) = &flow else { return flow };
         let labels = self.labels[layer.input.index()].as_ref();
         let is_beside = |labels: &&Labels| {
             let all_inputs = || labels.atoms.iter().all(|atom| self.atoms.is_input(*atom));
             labels.atoms.len() > 1 && labels.axis != layer.in_axis && !all_inputs()
         };
-        let Some(labels) = labels.filter(is_beside).filter(|_| !self.is_alone()) else {
+        let labels = labels.filter(is_beside).filter(|_| !self.is_alone()).cloned();
+        let (Some(labels), Some(output)) = (labels, self.graph.node(id).output(0)) else {
             return flow;
         };
-        let Some(output) = self.graph.node(id).output(0) else { return flow };
-        let view = NodeView::new(self.graph, id, &self.labels);
-        match ops::beside_channels(&view).filter(|_| self.meet(output, labels)) {
+        let beside = ops::beside_channels(&NodeView::new(self.graph, id, &self.labels));
+        match beside.filter(|_| self.meet(output, &labels)) {
             Some(beside) => beside,
             None => flow,
         }
@@ -59,15 +36,15 @@ impl Tracer<'_> {
 
     /// Whether a value, whose channels would be those of `labels`, meets another one with as many channels on the same
     /// axis, before a node that moves elements otherwise.
-    fn meet(&self, value: ValueId, labels: &Labels) -> bool {
+    fn meet(&mut self, value: ValueId, labels: &Labels) -> bool {
         let mut stack = vec![(value, labels.axis)];
         for _ in 0..MOST_STEPS {
             let Some((value, axis)) = stack.pop() else { return false };
-            for id in self.readers.get(value.index()).into_iter().flatten() {
-                if self.meets_at(*id, value, (axis, labels)) {
+            for id in self.readers.get(value.index()).cloned().unwrap_or_default() {
+                if self.meets_at(id, value, (axis, labels)) {
                     return true;
                 }
-                stack.extend(self.step(*id, value, axis));
+                stack.extend(self.step(id, value, (axis, labels)));
             }
         }
         false
@@ -86,27 +63,47 @@ impl Tracer<'_> {
         MEETING.iter().any(|op| node.is(op)) && node.inputs.iter().flatten().any(|v| alike(*v))
     }
 
-    /// The output of a node, and the axis of the channels there, if the node leaves them alone.
-    fn step(&self, id: NodeId, value: ValueId, axis: usize) -> Option<(ValueId, usize)> {
+    /// The output of a node, and the axis of the channels there, if they go on behind it.
+    fn step(
+        &mut self,
+        id: NodeId,
+        value: ValueId,
+        (axis, labels): (usize, &Labels),
+    ) -> Option<(ValueId, usize)> {
         let node = self.graph.node(id);
         let output = node.output(0)?;
-        if node.is("Transpose") {
-            let perm = node.ints("perm")?;
-            return Some((output, perm.iter().position(|from| *from == axis as i64)?));
-        }
-        let constant = |slot: usize| node.input(slot).and_then(|v| self.graph.initializer(v));
-        let is_first = node.input(0) == Some(value);
-        let goes_on = match node.op.as_str() {
-            _ if !node.domain.is_empty() => false,
-            op if EACH.contains(&op) => is_first,
-            op if MEETING.contains(&op) || op == "Div" || op == "PRelu" => true,
-            "MatMul" => {
-                let rank = self.rank(value)?;
-                is_first && axis + 1 < rank && constant(1).is_some_and(|w| w.dims.len() == 2)
-            }
-            "Conv" => is_first && axis > 1 && constant(1).is_some(),
-            _ => false,
+        let is_weight = || {
+            let weight = node.input(1).and_then(|weight| self.graph.initializer(weight));
+            node.input(0) == Some(value) && weight.is_some_and(|w| w.dims.len() > 1)
         };
-        (goes_on && self.rank(output) == self.rank(value)).then_some((output, axis))
+        let is_same = self.rank(output) == self.rank(value);
+        match node.op.as_str() {
+            _ if !node.domain.is_empty() => None,
+            // The other operand may be a value of the same branch that has not been visited yet.
+            op if MEETING.contains(&op) || op == "Div" => is_same.then_some((output, axis)),
+            "MatMul" => {
+                let is_beside = is_weight() && axis + 1 < self.rank(value)?;
+                (is_same && is_beside).then_some((output, axis))
+            }
+            "Conv" => (is_weight() && axis > 1).then_some((output, axis)),
+            op => {
+                let rule = ops::rule(op)?;
+                let moved = Labels::along(axis, labels.atoms.clone());
+                let before = self.labels[value.index()].replace(moved);
+                let flow = rule.flow(&NodeView::new(self.graph, id, &self.labels));
+                self.labels[value.index()] = before;
+                let made = behind(&flow).filter(|made| made.within.is_none())?;
+                (made.atoms.len() == labels.atoms.len()).then_some((output, made.axis))
+            }
+        }
+    }
+}
+
+/// The channels behind a node that leaves them apart.
+fn behind(flow: &Flow) -> Option<&Labels> {
+    match flow {
+        Flow::Partwise(flow) if flow.expand == Expand::NONE => Some(&flow.output),
+        Flow::Together(flow) => flow.outputs.first()?.as_ref(),
+        _ => None,
     }
 }

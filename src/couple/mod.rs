@@ -26,7 +26,7 @@ mod trace;
 mod unlearned;
 mod view;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use crate::error::Result;
@@ -34,7 +34,6 @@ use crate::ir::{Graph, NodeId, ValueId};
 use crate::ops::{Flow, Layer};
 
 pub use outside::{Outside, outside};
-pub(crate) use view::View;
 
 /// Names a channel group of one model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -194,6 +193,15 @@ pub struct Coupling {
     pub tied: Vec<Tied>,
     /// The first layer of each node with weights or biases.
     of_node: HashMap<NodeId, LayerId>,
+}
+
+/// Nodes at which channels begin, whatever their rules say.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    /// The nodes.
+    pub(crate) nodes: &'a BTreeSet<NodeId>,
+    /// Whether no other channels are followed than those that begin there, or behind them.
+    pub(crate) alone: bool,
 }
 
 /// A node with several rows per channel, such as the halves of a gated unit.

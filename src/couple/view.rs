@@ -4,20 +4,9 @@
 //! filters of one channel each make several channels of it, which the channel structure counts as one. A view follows
 //! these, so that they can be put into another order.
 
-use std::collections::BTreeSet;
-
 use super::trace::Tracer;
 use crate::ir::NodeId;
 use crate::ops::{self, Flow, NodeView};
-
-/// Nodes at which channels begin.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct View<'a> {
-    /// The nodes.
-    pub(crate) nodes: &'a BTreeSet<NodeId>,
-    /// Whether no other channels are followed than those that begin there, or behind them.
-    pub(crate) alone: bool,
-}
 
 impl Tracer<'_> {
     /// Whether channels begin at the nodes of a view only.

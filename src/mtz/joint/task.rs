@@ -5,7 +5,6 @@ use crate::couple::{CoupledLayer, Coupling, LayerId};
 use crate::error::Result;
 use crate::ir::{Graph, Model};
 
-use super::filters;
 use super::tied::{coupled, joined};
 
 /// One task of a joint model.
@@ -32,7 +31,7 @@ impl Task {
     /// # Errors
     /// As [`Task::new`].
     pub fn fresh(name: impl Into<String>, model: Canonical) -> Result<Self> {
-        let (model, coupling) = coupled(filters::sorted(model)?)?;
+        let (model, coupling) = coupled(model)?;
         Ok(Task { name: name.into(), model, coupling })
     }
 
