@@ -43,6 +43,8 @@ pub(crate) struct Places {
     ways: BTreeMap<Channel, Way>,
     /// Channels that keep their place.
     fixed: BTreeSet<Channel>,
+    /// Values that several nodes read. Other channels may depend on their order.
+    several: BTreeSet<ValueId>,
 }
 
 impl Places {
@@ -52,12 +54,20 @@ impl Places {
     /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
     pub(crate) fn of(graph: &Graph, view: View<'_>) -> Result<Places> {
         let coupling = Coupling::viewed(graph, view)?;
-        let mut places = Places { coupling, ways: BTreeMap::new(), fixed: BTreeSet::new() };
+        let readers = graph.consumers();
+        let several = graph.values().map(|(id, _)| id).filter(|id| readers[id.index()].len() > 1);
+        let mut places = Places {
+            coupling,
+            ways: BTreeMap::new(),
+            fixed: BTreeSet::new(),
+            several: several.collect(),
+        };
         for layer in places.coupling.layers.clone() {
             places.add_layer(graph, &layer);
         }
         for (id, node) in graph.nodes() {
-            if node.reads().any(|value| places.coupling.axis(value).is_some()) {
+            let has_channels = places.coupling.flows.contains_key(&id);
+            if has_channels || node.reads().any(|value| places.coupling.axis(value).is_some()) {
                 places.add_node(graph, id);
             }
         }
@@ -125,6 +135,9 @@ impl Places {
     }
 
     fn add(&mut self, channel: Channel, place: Place) {
+        if self.several.contains(&place.value) {
+            self.fixed.insert(channel);
+        }
         let places = &mut self.ways.entry(channel).or_default().places;
         if !places.contains(&place) {
             places.push(place);

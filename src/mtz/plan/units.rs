@@ -17,7 +17,7 @@ use crate::mtz::matching::{Matcher, Optimal, Share};
 use crate::ops::{Flow, Operand};
 
 /// Limit of the units of one product.
-const MOST_UNITS: usize = 4096;
+const MOST_UNITS: usize = 2048;
 
 /// The operators of products beside the channels.
 const PRODUCTS: &[&str] = &["MatMul", "Gemm", "Conv"];
