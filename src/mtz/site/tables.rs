@@ -80,13 +80,11 @@ fn tables_of(
         let node = graph.node(id);
         let Some(met) = correspondences(alignment, task, axis) else { continue };
         for (slot, operand) in operands.iter().enumerate() {
-            let Some(value) = node.input(slot).filter(|v| may_hold(graph, node, (slot, *v))) else {
-                continue;
-            };
+            let Some(value) = node.input(slot) else { continue };
             let is_lone = readers[value.index()].len() == 1 && !graph.outputs.contains(&value);
-            let Some(along) = along(graph, value, operand, axis).filter(|_| is_lone) else {
-                continue;
-            };
+            let along = along(graph, value, operand, axis)
+                .filter(|along| is_lone && may_hold(graph, node, (slot, value), along.is_some()));
+            let Some(along) = along else { continue };
             let dims = graph.initializer(value).map(|t| t.dims.clone()).unwrap_or_default();
             let channels = axis.channels.iter().map(|c| task.channel(*c)).collect();
             let role = (node.op.clone(), slot, dims, along, met.clone());
@@ -96,10 +94,21 @@ fn tables_of(
     Ok(found)
 }
 
-/// Whether an input of a node may be a table. A mask is none: the mean of two masks hides what either hides.
-fn may_hold(graph: &Graph, node: &Node, (slot, value): (usize, ValueId)) -> bool {
-    let is_arithmetic = || ARITHMETIC.iter().any(|op| node.is(op)) && is_learned(graph, value);
-    node.domain.is_empty() && (is_parameter(&node.op, slot) || is_arithmetic())
+/// Whether an input of a node may be a table. A mask is none, nor is the matrix of a graph: the mean of two masks hides
+/// what either hides. `BatchNormalization` keeps its numbers beside its statistics.
+fn may_hold(
+    graph: &Graph,
+    node: &Node,
+    (slot, value): (usize, ValueId),
+    has_channels: bool,
+) -> bool {
+    let is_parameter = is_parameter(&node.op, slot);
+    let is_arithmetic = ARITHMETIC.iter().any(|op| node.is(op));
+    let is_given = is_parameter && has_channels;
+    node.domain.is_empty()
+        && !node.is("BatchNormalization")
+        && (is_parameter || is_arithmetic)
+        && (is_given || is_learned(graph, value))
 }
 
 /// Whether most of a constant's numbers differ from each other, as learned ones do.
