@@ -79,7 +79,7 @@ mod zeros;
 use std::ops::Deref;
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::{Model, NodeId, ValueId};
+use crate::ir::{Model, NodeId, Tensor, ValueId};
 
 pub use fold::dequantise;
 pub use limits::check_sizes;
@@ -120,6 +120,14 @@ impl Canonical {
     /// The model with its inputs in this order.
     pub(crate) fn with_inputs(mut self, inputs: Vec<ValueId>) -> Canonical {
         self.model.graph.inputs = inputs;
+        self
+    }
+
+    /// The model with other numbers in some constants, whose types stay.
+    pub(crate) fn with_constants(mut self, constants: Vec<(ValueId, Tensor)>) -> Canonical {
+        for (value, tensor) in constants {
+            self.model.graph.set_initializer(value, tensor);
+        }
         self
     }
 

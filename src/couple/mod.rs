@@ -12,6 +12,7 @@ mod constants;
 mod head_flow;
 mod heads;
 mod inputs;
+mod mixing;
 mod outputs;
 mod outside;
 mod repeats;
@@ -23,8 +24,9 @@ mod summed;
 mod tied;
 mod trace;
 mod unlearned;
+mod view;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use crate::error::Result;
@@ -193,6 +195,15 @@ pub struct Coupling {
     of_node: HashMap<NodeId, LayerId>,
 }
 
+/// Nodes at which channels begin, whatever their rules say.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    /// The nodes.
+    pub(crate) nodes: &'a BTreeSet<NodeId>,
+    /// Whether no other channels are followed than those that begin there, or behind them.
+    pub(crate) alone: bool,
+}
+
 /// A node with several rows per channel, such as the halves of a gated unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tied {
@@ -208,7 +219,15 @@ impl Coupling {
     /// # Errors
     /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
     pub fn of(graph: &Graph) -> Result<Coupling> {
-        trace::trace(graph)
+        trace::trace(graph, None)
+    }
+
+    /// The channel structure of a view.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
+    pub(crate) fn viewed(graph: &Graph, view: View<'_>) -> Result<Coupling> {
+        trace::trace(graph, Some(view))
     }
 
     /// The group named by `id`.

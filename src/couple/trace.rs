@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::atoms::{Atoms, Mark};
 use super::heads::Heads;
 use super::inputs::channel_axis;
-use super::{Coupling, End, Frozen, Tied};
+use super::{Coupling, End, Frozen, Tied, View};
 use crate::error::Result;
 use crate::ir::{Consumers, Dim, Graph, NodeId, ValueId};
 use crate::ops::{self, Atom, Flow, Labels, Layer, LayerKind, OpRule, Pick};
@@ -38,6 +38,8 @@ pub(super) struct Tracer<'g> {
     pub(super) first_uses: HashMap<ValueId, usize>,
     /// Number of channels that may still be followed, counted at every value on their way.
     pub(super) room: usize,
+    /// Nodes at which channels begin, whatever their rules say.
+    pub(super) view: Option<View<'g>>,
 }
 
 /// Followed channels per value at most, so that a small file cannot fill the memory.
@@ -63,11 +65,12 @@ impl Closed {
     }
 }
 
-/// Follows channels until all heads and blocks of channels can be paired.
-pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
+/// Follows channels until all heads and blocks of channels can be paired. They begin at layers and inputs, and as a
+/// view says.
+pub(super) fn trace(graph: &Graph, view: Option<View<'_>>) -> Result<Coupling> {
     let mut closed = Closed::default();
     loop {
-        let (coupling, open) = follow(graph, &closed)?;
+        let (coupling, open) = follow(graph, &closed, view)?;
         if open.is_empty() {
             return Ok(coupling);
         }
@@ -76,7 +79,11 @@ pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
 }
 
 /// The coupling with these reshapes closed, and further reshapes to close.
-fn follow(graph: &Graph, closed: &Closed) -> Result<(Coupling, BTreeSet<NodeId>)> {
+fn follow<'g>(
+    graph: &'g Graph,
+    closed: &'g Closed,
+    view: Option<View<'g>>,
+) -> Result<(Coupling, BTreeSet<NodeId>)> {
     let mut tracer = Tracer {
         graph,
         atoms: Atoms::default(),
@@ -94,8 +101,10 @@ fn follow(graph: &Graph, closed: &Closed) -> Result<(Coupling, BTreeSet<NodeId>)
         readers: graph.consumers(),
         first_uses: HashMap::new(),
         room: MOST_LABELS,
+        view,
     };
-    for (index, input) in graph.inputs.iter().enumerate() {
+    let are_followed = !tracer.is_alone();
+    for (index, input) in graph.inputs.iter().enumerate().filter(|_| are_followed) {
         tracer.enter_input(index, *input);
     }
     for node in graph.topological_order()? {
@@ -126,7 +135,7 @@ impl Tracer<'_> {
     }
 
     fn visit(&mut self, id: NodeId) {
-        if self.flows.contains_key(&id) {
+        if self.flows.contains_key(&id) || self.is_out_of_view(id) {
             return;
         }
         self.adopt(id);
@@ -160,10 +169,11 @@ impl Tracer<'_> {
 
     /// The flow of a node that reads no channels on two axes, perhaps of one at which channels begin.
     fn flow_by_rule(&mut self, id: NodeId, rule: &dyn OpRule, tracked: bool) -> Flow {
-        if let Some(flow) = self.spread(id) {
+        if let Some(flow) = self.viewed(id).or_else(|| self.spread(id)) {
             return flow;
         }
         let flow = self.plain_flow(id, rule);
+        let flow = self.mixing(id, flow);
         let begins = match &flow {
             Flow::Layer(_) | Flow::PerChannel(_) | Flow::Recurrent(_) => true,
             Flow::Whole(whole) => whole.outputs.iter().flatten().any(Labels::go_on),

@@ -27,7 +27,9 @@ impl Tracer<'_> {
     /// layer comes before it.
     pub(super) fn begin_before(&mut self, layer: &Layer, inputs: usize) {
         let value = layer.input;
-        let is_known = self.labels[value.index()].is_some() || self.learned.contains(&value);
+        let is_known = self.labels[value.index()].is_some()
+            || self.learned.contains(&value)
+            || self.is_alone();
         let is_constant = self.graph.initializer(value).is_some();
         let is_table = matches!(layer.kind, LayerKind::Table { .. });
         let fits = self.extent(value, layer.in_axis) == Some(inputs);

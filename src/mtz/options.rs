@@ -138,6 +138,11 @@ impl Budget {
         matches!(self.share(name, usize::MAX), Share::Count(0) | Share::Fraction(0.0))
     }
 
+    /// Whether every layer shares all its neurons, and no rule says otherwise.
+    pub(crate) fn shares_everything(&self) -> bool {
+        self.rules.is_empty() && matches!(self.default, Share::Fraction(part) if part >= 1.0)
+    }
+
     /// Whether none of these layers shares anything.
     pub(crate) fn shares_nothing<'a>(
         &self,
@@ -216,6 +221,8 @@ pub struct MergeOptions {
     /// Samples per task for measuring the effect of each layer's errors on the outputs; 0 estimates
     /// it from sensitivities.
     pub probe: usize,
+    /// Whether tables beside the layers become common, too, where everything is shared.
+    pub common_tables: bool,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -237,6 +244,7 @@ impl Default for MergeOptions {
             delta: None,
             choose_ranks: false,
             probe: 0,
+            common_tables: false,
             seed: 0,
         }
     }

@@ -54,13 +54,22 @@ impl OpRule for ConvTranspose {
 /// Whether a convolution runs along other axes than that of the channels, as over rows that changed places
 /// with them, and has no more inputs than there are channels. It leaves the channels apart.
 fn is_beside_channels(node: &NodeView<'_>, layer: &Layer) -> bool {
+    let inputs = layer.sizes(node.graph).map_or(0, |(_, inputs, _)| inputs);
+    stands_beside(node, layer) && node.labels(0).is_some_and(|labels| labels.atoms.len() >= inputs)
+}
+
+/// Whether a convolution runs along other axes than that of the channels.
+fn stands_beside(node: &NodeView<'_>, layer: &Layer) -> bool {
     let (LayerKind::Conv(window) | LayerKind::ConvTranspose(window)) = &layer.kind else {
         return false;
     };
-    let inputs = layer.sizes(node.graph).map_or(0, |(_, inputs, _)| inputs);
-    node.labels(0).is_some_and(|labels| {
-        leaves_alone(node, labels, &window.kernel) && labels.atoms.len() >= inputs
-    })
+    node.labels(0).is_some_and(|labels| leaves_alone(node, labels, &window.kernel))
+}
+
+/// The flow of a convolution that runs along other axes than that of the channels, however many inputs it has.
+pub(super) fn mixing(node: &NodeView<'_>) -> Option<Flow> {
+    let layer = conv_layer(node).filter(|layer| stands_beside(node, layer))?;
+    matches!(&layer.kind, LayerKind::Conv(window) if window.groups == 1).then(|| beside(node))
 }
 
 /// The flow of a convolution beside the channels.
@@ -74,6 +83,15 @@ fn depthwise(node: &NodeView<'_>, layer: &Layer, groups: usize) -> Option<Flow> 
         layer.sizes(node.graph).is_ok_and(|(out, inputs, _)| inputs == 1 && out == groups);
     let labels = node.labels(0).filter(|labels| labels.axis == 1 && per_channel)?;
     (labels.atoms.len() == groups).then(|| Flow::PerChannel(layer.clone()))
+}
+
+/// A convolution, transposed or not, with one filter for each of its input channels, as a layer.
+pub fn filters_of_channels(node: &NodeView<'_>) -> Option<Layer> {
+    let is_conv = node.node.is("Conv") || node.node.is("ConvTranspose");
+    let layer = conv_layer(node).filter(|_| is_conv)?;
+    let groups = usize::try_from(node.node.int("group", 1)).ok().filter(|groups| *groups > 1)?;
+    let (out, inputs, _) = layer.sizes(node.graph).ok()?;
+    (inputs == 1 && out == groups).then_some(layer)
 }
 
 fn conv_layer(node: &NodeView<'_>) -> Option<Layer> {

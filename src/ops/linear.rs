@@ -45,13 +45,31 @@ impl OpRule for MatMul {
     }
 }
 
+/// The flow of a product or convolution with constant weights along another axis than that of the channels, which it
+/// leaves apart, however many inputs it has. Layers have this form as long as nothing says that the channels go on.
+pub fn beside_channels(node: &NodeView<'_>) -> Option<Flow> {
+    let flow = match node.node.op.as_str() {
+        _ if !node.node.domain.is_empty() => return None,
+        "Conv" => return super::conv::mixing(node),
+        "MatMul" => {
+            layer(node, LayerKind::MatMul).filter(|layer| stands_beside(node, layer))?;
+            mixed_rows(node)
+        }
+        _ => return None,
+    };
+    matches!(flow, Flow::Partwise(_)).then_some(flow)
+}
+
 /// Whether a product with constant weights runs along another axis than that of the channels, as over
 /// tokens, and has no more inputs than there are channels. It leaves the channels apart.
 fn is_beside_channels(node: &NodeView<'_>, layer: &Layer) -> bool {
     let inputs = layer.sizes(node.graph).map_or(0, |(_, inputs, _)| inputs);
-    node.labels(0).is_some_and(|labels| {
-        labels.within.is_none() && labels.axis != layer.in_axis && labels.atoms.len() >= inputs
-    })
+    stands_beside(node, layer) && node.labels(0).is_some_and(|labels| labels.atoms.len() >= inputs)
+}
+
+/// Whether a product runs along another axis than that of the channels.
+fn stands_beside(node: &NodeView<'_>, layer: &Layer) -> bool {
+    node.labels(0).is_some_and(|labels| labels.within.is_none() && labels.axis != layer.in_axis)
 }
 
 /// The flow of a product that sums over rows of its right operand, as attention does over tokens. Columns

@@ -32,11 +32,12 @@ mod types;
 mod view;
 mod window;
 
-pub use conv::{divided_pads, same_pads};
+pub use conv::{divided_pads, filters_of_channels, same_pads};
 pub use gate::{Gate, GateInputs};
 pub use heads::{HeadProduct, group_norm, head_flow, head_product};
 pub use join::{picked, slices};
 pub use layer::{ConvGeometry, Layer, LayerKind, Pads};
+pub use linear::beside_channels;
 pub use parameter::is_parameter;
 pub use pool::pad_widths;
 pub(crate) use recurrent::SEQUENCE_LENGTHS;

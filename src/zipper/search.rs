@@ -93,7 +93,9 @@ impl<'a> Search<'a> {
         choice: &Choice,
         retraining: Option<&Retraining<'_>>,
     ) -> Result<(JointModel, Outcome)> {
-        let options = MergeOptions { probe: choice.probe, ..self.job.options.clone() };
+        // Decisions about layers know neither what tables save nor what they cost.
+        let options =
+            MergeOptions { probe: choice.probe, common_tables: false, ..self.job.options.clone() };
         let (number, seconds) = self.merges.get();
         let (number, start) = (number + 1, Instant::now());
         let progress = &PartProgress::merge(self.job.progress, number);

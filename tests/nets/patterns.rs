@@ -12,6 +12,7 @@ mod exchanged;
 mod heads;
 mod joined;
 mod laid_out;
+mod mixed;
 mod net;
 mod normalised;
 mod placed;
@@ -72,7 +73,7 @@ fn each(law: fn(&Pattern)) {
             ],
             &[resized::PATTERNS, resized::NEWER, contracted::PATTERNS],
             &[ranked::PATTERNS, exchanged::PATTERNS, rotary::PATTERNS, normalised::PATTERNS],
-            &[quantised::PATTERNS, placed::PATTERNS],
+            &[quantised::PATTERNS, placed::PATTERNS, mixed::PATTERNS],
         ]
         .concat(),
         law,

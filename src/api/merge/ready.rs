@@ -150,6 +150,7 @@ impl Merger {
             unit: sharing.unit(neurons),
             method: self.options.method.method,
             passes: self.options.method.passes,
+            common_tables: sharing.goal(neurons).or(self.options.goal.goal()).is_none(),
             ..mtz::MergeOptions::default()
         };
         self.correct(&mut options)?;

@@ -220,3 +220,49 @@ fn each_feature_of_an_input_becomes_a_token() {
     assert_eq!((group.producers.len(), group.consumers.len(), &group.frozen), (1, 2, &None));
     assert!(c.layers.iter().all(|layer| layer.inputs.is_some()));
 }
+
+/// A mixer of nine tokens with six channels and seven hidden units; returns its products over tokens.
+fn mixer(graph: &mut Graph) -> [NodeId; 2] {
+    let dims = [Dim::Symbol("n".into()), Dim::Known(9), Dim::Known(4)];
+    let ty = TensorType { dtype: DataType::F32, shape: Some(dims.to_vec()) };
+    let x = graph.add_input("x", ty);
+    let product = |graph: &mut Graph, name: &str, x: ValueId, dims: [usize; 2]| {
+        let w = graph.add_initializer(&format!("{name}.w"), zeros(&dims));
+        graph.add_op("MatMul", name, &[x, w], [])
+    };
+    let swapped = |graph: &mut Graph, x: ValueId| {
+        graph.add_op("Transpose", "swapped", &[x], [("perm", Attribute::Ints(vec![0, 2, 1]))])
+    };
+    let x = product(graph, "embed", x, [4, 6]);
+    let y = swapped(graph, x);
+    let up = product(graph, "up", y, [9, 7]);
+    let y = graph.add_op("Relu", "relu", &[up], []);
+    let down = product(graph, "down", y, [7, 9]);
+    let y = swapped(graph, down);
+    let x = graph.add_op("Add", "sum", &[x, y], []);
+    let y = product(graph, "head", x, [6, 5]);
+    graph.outputs.push(y);
+    [up, down].map(|value| graph.producer(value).unwrap())
+}
+
+#[test]
+fn channels_go_on_behind_products_over_more_tokens_than_channels() {
+    let mut g = Graph::new("mixer");
+    mixer(&mut g);
+    let c = coupled(&mut g);
+    let names: Vec<&str> = c.layers.iter().map(|layer| layer.name.as_str()).collect();
+    assert_eq!(names, ["embed", "head"]);
+    assert!(summary(&c).contains(&row("embed", 6, 1, false)));
+}
+
+#[test]
+fn a_view_follows_hidden_units_beside_the_channels() {
+    let mut g = Graph::new("mixer");
+    let products = BTreeSet::from(mixer(&mut g));
+    coupled(&mut g);
+    let c = Coupling::viewed(&g, View { nodes: &products, alone: true }).unwrap();
+    let units = c.groups.iter().find(|group| group.name == "up").unwrap();
+    assert_eq!((units.size, units.producers.len(), units.consumers.len()), (7, 1, 1));
+    assert!(units.frozen.is_none());
+    assert!(c.groups.iter().all(|group| group.name != "embed"));
+}

@@ -12,6 +12,7 @@ mod pairing;
 mod recurrent;
 mod rounding;
 mod site;
+mod tables;
 
 use crate::align::{Alignment, Site, TaskLayer};
 use crate::calib::stream::Source;
@@ -131,14 +132,18 @@ impl<'a> Driver<'a> {
         self.statistics.reserve(self.originals.map_or(0, Originals::bytes));
         self.begin(0);
         let mut records: Vec<SiteRecord> = Vec::new();
+        let mut tables = self.tables()?;
         for (place, site) in self.alignment.sites.iter().enumerate() {
             if site.is_common() {
                 self.match_inputs(place)?;
+            }
+            if self.fuse_tables(&mut tables)? {
+                self.restart(place);
+            }
+            if site.is_common() {
                 let has_merged = records.iter().any(SiteRecord::is_zipped);
                 if has_merged && self.can_share(site)? && between(self.joint)? {
-                    self.statistics.restart();
-                    self.probes.iter_mut().for_each(Probe::restart);
-                    self.begin(place);
+                    self.restart(place);
                 }
                 records.push(self.site(site)?);
             } else {
@@ -146,6 +151,7 @@ impl<'a> Driver<'a> {
             }
             self.repeat_gates(place)?;
         }
+        self.fuse_tables(&mut tables)?;
         if self.options.delta.is_some() {
             *self.joint = self.joint.clone().with_differences(&self.corrections)?;
         } else if !self.corrections.is_empty() {
@@ -170,6 +176,13 @@ impl<'a> Driver<'a> {
             progress: self.progress,
         };
         view.look_ahead()
+    }
+
+    /// Begins anew with the samples, since numbers have changed before a site.
+    fn restart(&mut self, place: usize) {
+        self.statistics.restart();
+        self.probes.iter_mut().for_each(Probe::restart);
+        self.begin(place);
     }
 
     /// Reports the work that is left from a site on.

@@ -1,22 +1,23 @@
-//! Derives a net's channel structure, splits layers with several rows per channel, and joins layers that are one
-//! layer.
+//! Derives a net's channel structure, puts filters of one channel in order, splits layers with several rows per
+//! channel, and joins layers that are one layer.
 
 use crate::canon::{Canonical, split_rows};
 use crate::couple::Coupling;
 use crate::error::Result;
 use crate::ir::Model;
 
-use super::repeated;
+use super::{filters, repeated};
 
 /// Limit of rounds. Several are needed for consecutive layers, such as a layer and a depthwise one
 /// after it.
 const MOST_ROUNDS: usize = 8;
 
-/// The net with split and joined layers, and its channel structure.
+/// The net with ordered filters, split and joined layers, and its channel structure.
 ///
 /// # Errors
 /// As [`Coupling::of`].
-pub fn coupled(mut model: Canonical) -> Result<(Model, Coupling)> {
+pub fn coupled(model: Canonical) -> Result<(Model, Coupling)> {
+    let mut model = filters::sorted(model)?;
     let mut coupling = Coupling::of(&model.graph)?;
     for _ in 0..MOST_ROUNDS {
         if coupling.tied.is_empty() {

@@ -12,6 +12,7 @@ pub mod ranks;
 mod savings;
 mod similar_inputs;
 mod sizes;
+mod units;
 mod unsharing;
 
 pub use allocation::{Allocation, PairCosts};
@@ -24,3 +25,4 @@ pub use prediction::{Prediction, SitePlan, predict};
 pub(crate) use producers::{Producers, consumed_before_produced, consumers};
 pub(crate) use similar_inputs::similar_inputs;
 pub use sizes::{Sizes, sizes};
+pub(crate) use units::units_like;

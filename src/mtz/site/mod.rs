@@ -7,6 +7,7 @@ mod layers;
 mod record;
 mod selection;
 mod settled;
+mod tables;
 mod unshared;
 
 pub(crate) use common_inputs::CommonInputs;
@@ -17,3 +18,4 @@ pub(crate) use layers::{
 pub use record::{OWN_WEIGHTS, SiteRecord};
 pub(crate) use selection::{SiteSelection, unshareable};
 pub(crate) use settled::SettledGroups;
+pub(crate) use tables::{Tables, corresponding_tables};
