@@ -60,8 +60,9 @@ impl Tracer<'_> {
             others.map(|read| (lead.atoms.clone(), read.labels.atoms.clone())).collect();
         let mut of_heads = reads.iter().filter(|read| read.is_of_heads()).peekable();
         let mut atoms = Vec::new();
-        if by_depths.meet || of_heads.peek().is_some() {
-            let kept = Kept { order: false, leads: by_depths.meet };
+        let common = operands.iter().any(|role| matches!(role, Operand::Depths { .. }));
+        if by_depths.meet || common || of_heads.peek().is_some() {
+            let kept = Kept { order: false, common, leads: by_depths.meet };
             atoms = self.heads.of(&mut self.atoms, id, &lead, width, kept);
             coupled.extend(of_heads.map(|read| (atoms.clone(), read.labels.atoms.clone())));
         }
@@ -157,9 +158,11 @@ impl Tracer<'_> {
                 (None, Operand::Shape { entry, .. }, Operand::Shape { .. }) => {
                     Some(Operand::Shape { entry: *entry, width })
                 }
-                (None, Operand::Plain, Operand::Param { .. }) => {
-                    let tensor = self.graph.initializer((*input)?)?;
-                    is_uniform(tensor).then_some(Operand::Plain)
+                (None, Operand::Plain, Operand::Param { axis }) => {
+                    match is_uniform(self.graph.initializer((*input)?)?) {
+                        true => Some(Operand::Plain),
+                        false => Some(Operand::Depths { axis: *axis }),
+                    }
                 }
                 _ => None,
             }

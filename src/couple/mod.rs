@@ -8,6 +8,7 @@
 mod aside;
 mod atoms;
 mod both_axes;
+mod common;
 mod constants;
 mod head_flow;
 mod heads;
@@ -72,6 +73,10 @@ pub struct Nest {
     pub head_of: Vec<usize>,
     /// Whether the channels of a head keep their order, for example because of rotary embeddings.
     pub is_fixed: bool,
+    /// Whether all heads have one order of channels, since all of them meet the same values.
+    pub is_common: bool,
+    /// The channels of the only head that all heads meet, in the order of each head, if they are a group.
+    pub depths: Option<GroupId>,
 }
 
 impl Nest {
@@ -81,6 +86,15 @@ impl Nest {
         let mut blocks = vec![Vec::new(); heads];
         self.head_of.iter().enumerate().for_each(|(channel, head)| blocks[*head].push(channel));
         blocks
+    }
+
+    /// The place of each channel in its head.
+    pub fn places(&self) -> Vec<usize> {
+        let mut places = vec![0; self.head_of.len()];
+        for block in self.blocks() {
+            block.into_iter().enumerate().for_each(|(place, channel)| places[channel] = place);
+        }
+        places
     }
 
     /// Number of channels in a head.
@@ -219,6 +233,18 @@ impl Coupling {
     /// The heads of a group, if it has heads.
     pub fn nest(&self, group: GroupId) -> Option<&Nest> {
         self.nests.iter().find(|nest| nest.channels == group)
+    }
+
+    /// Groups whose channels are pairs of a head and a depth that other layers make, as behind values that all heads
+    /// read.
+    pub fn pairs_of_heads_and_depths(&self) -> impl Iterator<Item = (&Nest, GroupId)> {
+        let is_made = |nest: &&Nest| self.group(nest.channels).producers.is_empty();
+        self.nests.iter().filter(is_made).filter_map(|nest| Some((nest, nest.depths?)))
+    }
+
+    /// Whether the channels of a group are the depths of such pairs, so that all of them are paired or none.
+    pub fn are_depths(&self, group: GroupId) -> bool {
+        self.pairs_of_heads_and_depths().any(|(_, depths)| depths == group)
     }
 
     /// The channel that represents the head of `channel`.

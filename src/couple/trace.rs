@@ -71,7 +71,11 @@ pub(super) fn trace(graph: &Graph) -> Result<Coupling> {
         if open.is_empty() {
             return Ok(coupling);
         }
-        open.into_iter().for_each(|reshape| closed.close(reshape));
+        // Pairs of heads and depths are given up before heads are.
+        let is_pair = |id: &&NodeId| graph.node(**id).is("MatMul");
+        let some: Vec<NodeId> = open.iter().filter(is_pair).copied().collect();
+        let all = if some.is_empty() { open.into_iter().collect() } else { some };
+        all.into_iter().for_each(|node| closed.close(node));
     }
 }
 
@@ -160,7 +164,7 @@ impl Tracer<'_> {
 
     /// The flow of a node that reads no channels on two axes, perhaps of one at which channels begin.
     fn flow_by_rule(&mut self, id: NodeId, rule: &dyn OpRule, tracked: bool) -> Flow {
-        if let Some(flow) = self.spread(id) {
+        if let Some(flow) = self.spread(id).or_else(|| self.common_values(id)) {
             return flow;
         }
         let flow = self.plain_flow(id, rule);

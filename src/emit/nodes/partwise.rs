@@ -7,9 +7,14 @@ use crate::ir::{NodeId, Tensor, ValueId};
 use crate::mtz::joint::Owner;
 use crate::ops::{Operand, Partwise};
 
+use super::depths::{heads_and_order, unlike};
+
 impl TaskEmitter<'_> {
     /// Writes a node that treats every channel by itself, once per piece.
     pub(crate) fn emit_partwise(&mut self, id: NodeId, partwise: &Partwise) -> Result<()> {
+        if self.makes_pairs(id, partwise) {
+            return self.emit_pairs(id, partwise);
+        }
         let node = self.graph().node(id);
         let Some(output) = node.outputs.iter().copied().flatten().next() else { return Ok(()) };
         let mut operands = self.held_operands(id, partwise)?;
@@ -23,6 +28,7 @@ impl TaskEmitter<'_> {
         }
         let Some(partition) = partition else { return self.emit_whole(id) };
         let wanted: Vec<bool> = node.outputs.iter().map(Option::is_some).collect();
+        let two_axes = self.on_two_axes(id, partwise, &operands);
         let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); wanted.len()];
         for (index, (owner, positions)) in partition.iter().enumerate() {
             let mut copy = node.clone();
@@ -39,6 +45,12 @@ impl TaskEmitter<'_> {
                     (Operand::Param { axis }, _) => {
                         let entries = self.entries(source, *axis, (positions, all));
                         self.param(source, *axis, owner, &entries)?
+                    }
+                    (Operand::Depths { axis }, _) => {
+                        let order = two_axes.as_ref().and_then(|(all, width)| {
+                            Some(heads_and_order(all.get(index)?, *width)?.1)
+                        });
+                        self.depths(source, *axis, owner, &order.ok_or_else(unlike)?)?
                     }
                     (Operand::Shape { entry, width }, _) => {
                         let counts = (expanded.len() / width, all / width);

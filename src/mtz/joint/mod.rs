@@ -8,6 +8,7 @@ mod layout;
 pub(crate) mod matrix;
 mod model;
 mod neurons;
+mod pairs;
 mod repeated;
 mod sum;
 mod task;

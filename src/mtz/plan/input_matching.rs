@@ -172,7 +172,7 @@ impl PlanState<'_> {
         let free = channels.iter().enumerate().filter(|(_, n)| n.is_none()).map(|(at, _)| at);
         let correspondence = self.alignment.correspondence(place);
         let producers = match correspondence {
-            _ if own.frozen.is_some() => ProducerState::Settled,
+            _ if own.frozen.is_some() || self.joint.follows_others(place) => ProducerState::Settled,
             None => ProducerState::None,
             Some(_) if self.settled.is_settled(place) => ProducerState::Settled,
             Some(correspondence) if self.producers.produced_from(correspondence, self.place) => {

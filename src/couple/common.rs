@@ -1,0 +1,94 @@
+//! Depths that all heads have in one order, since all heads meet the same values: the only head of keys and values in
+//! multi-query attention, or a table of relative positions.
+
+use super::atoms::Mark;
+use super::heads::Kept;
+use super::trace::{MOST_CHANNELS, Tracer};
+use crate::ir::{Dim, NodeId, ValueId};
+use crate::ops::{CommonProduct, Expand, Flow, Labels, Operand, Partwise, aligned_axis};
+
+impl Tracer<'_> {
+    /// The flow of a product of each head with one matrix for all heads. A constant one may be a layer instead, unless
+    /// heads must go on to be scores.
+    pub(super) fn common_product(&mut self, id: NodeId, product: CommonProduct) -> Option<Flow> {
+        let node = self.graph.node(id);
+        let (value, other) = (node.input(product.operand)?, node.input(1 - product.operand)?);
+        let own = self.labels[value.index()].clone()?;
+        let theirs = self.labels[other.index()].clone();
+        let width = self.depth(value, &own)?;
+        let are_scores =
+            || self.heads.are_used(&self.atoms, &own, width) || self.meets_values(value);
+        if theirs.is_none() && !are_scores() {
+            return None;
+        }
+        let kept = Kept { order: false, common: true, leads: true };
+        let heads = self.heads.of(&mut self.atoms, id, &own, width, kept);
+        let mut coupled = Vec::new();
+        if let Some(theirs) = theirs {
+            let known = self.heads.meet(&self.atoms, &own, width, &theirs.atoms);
+            coupled.extend(known.map(|known| (known, theirs.atoms)));
+        }
+        let mut operands = vec![Operand::Channels; 2];
+        operands[1 - product.operand] = Operand::Depths { axis: product.depths };
+        let output = Labels::along(product.heads, heads);
+        Some(Flow::Partwise(Partwise { output, operands, coupled, expand: Expand::NONE }))
+    }
+
+    /// The flow of a product of the scores of each head with values of one head. Its channels are pairs of a head and a
+    /// depth, on two axes.
+    pub(super) fn common_values(&mut self, id: NodeId) -> Option<Flow> {
+        if !self.graph.node(id).is("MatMul") || self.closed.on_two_axes.contains(&id) {
+            return None;
+        }
+        // Values on the right have depths as columns, those on the left as rows.
+        let found = [(0, 1, 1), (1, 0, 2)].into_iter();
+        let (scores, values, behind) = found
+            .filter(|(scores, values, behind)| {
+                self.are_common(id, *scores, *values, *behind).is_some()
+            })
+            .next()?;
+        let node = self.graph.node(id);
+        let labels = |slot: usize| self.labels[node.input(slot)?.index()].clone();
+        let (heads, depths) = (labels(scores)?, labels(values)?);
+        let count = heads.atoms.len().checked_mul(depths.atoms.len())?;
+        if count > MOST_CHANNELS.min(self.room) {
+            return None;
+        }
+        let rank = self.rank(node.input(scores)?)?;
+        self.makers.insert(id.index() as u32, id);
+        let atoms = self.atoms.fresh(count, Mark::Made(id.index() as u32));
+        let output = Labels { axis: heads.axis, atoms, within: Some(rank - behind) };
+        self.heads.pairs(id, &output, &heads.atoms, &depths.atoms);
+        let mut operands = vec![Operand::Channels; 2];
+        operands[values] = Operand::Depths { axis: depths.axis };
+        let (coupled, expand) = (Vec::new(), Expand::NONE);
+        Some(Flow::Partwise(Partwise { output, operands, coupled, expand }))
+    }
+
+    /// Whether a product combines scores of heads with values that all heads have in common, whose depths are `behind`
+    /// axes from the end.
+    fn are_common(&self, id: NodeId, scores: usize, values: usize, behind: usize) -> Option<()> {
+        let node = self.graph.node(id);
+        let (scores, values) = (node.input(scores)?, node.input(values)?);
+        let labels = |value: ValueId| self.labels[value.index()].as_ref();
+        let (heads, depths) = (labels(scores)?, labels(values)?);
+        let shape = |value: ValueId| self.graph.value(value).ty.as_ref()?.shape.as_ref();
+        let (shown, own) = (shape(scores)?, shape(values)?);
+        let at = aligned_axis(heads.axis, shown.len(), own.len());
+        let is_one_head = at.is_none_or(|axis| own.get(axis).and_then(Dim::known) == Some(1));
+        let mut distinct: Vec<_> = depths.atoms.iter().map(|atom| self.atoms.root(*atom)).collect();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let fits = heads.within.is_none()
+            && depths.within.is_none()
+            && heads.axis + 2 < shown.len()
+            && own.len() <= shown.len()
+            && depths.axis + behind == own.len()
+            && heads.atoms.len() > 1
+            && distinct.len() == depths.atoms.len()
+            && distinct.len() > 1;
+        let is_made = depths.atoms.iter().all(|atom| self.atoms.is_produced(*atom));
+        (fits && is_one_head && is_made && self.heads.are_heads(&self.atoms, &heads.atoms))
+            .then_some(())
+    }
+}
