@@ -124,7 +124,16 @@ impl Tracer<'_> {
                 let width = left.atoms.len() / heads.max(1);
                 let [a, b] = [&left, &right]
                     .map(|labels| self.heads.of(&mut self.atoms, id, labels, width, kept));
-                (Labels::along(axis, a.clone()), vec![(left.atoms, right.atoms), (a, b)])
+                let mut coupled = vec![(left.atoms, right.atoms), (a.clone(), b)];
+                let output = match self.rows_behind(id, kept) {
+                    Some((rows, own)) => {
+                        operands = vec![Operand::Heads { count: heads }; 2];
+                        coupled.push((a, own));
+                        rows
+                    }
+                    None => Labels::along(axis, a),
+                };
+                (output, coupled)
             }
             HeadProduct::Mixed { values, scores } => {
                 let width = values.atoms.len() / scores.len().max(1);
@@ -134,12 +143,16 @@ impl Tracer<'_> {
             HeadProduct::Beside { operand, heads } => {
                 let (own, other) = if operand == 0 { (left, right) } else { (right, left) };
                 operands[1 - operand] = Operand::Heads { count: heads };
-                let [free, placed] = [(&own, kept), (&other, Kept { order: true, ..kept })];
+                let met = self.met_rows(id, operand, &other);
+                let are_rows = operand == 1 && met.is_none() && self.begin_rows(id, &other);
+                let order = met.is_none() && !are_rows;
+                let [free, placed] = [(&own, kept), (&other, Kept { order, ..kept })];
                 let [free, placed] = [free, placed].map(|(labels, kept)| {
                     let width = labels.atoms.len() / heads.max(1);
                     self.heads.of(&mut self.atoms, id, labels, width, kept)
                 });
-                (own, vec![(free, placed)])
+                let met = met.map(|rows| (other.atoms.clone(), rows));
+                (own, std::iter::once((free, placed)).chain(met).collect())
             }
         };
         Flow::Partwise(Partwise { output, operands, coupled, expand: Expand::NONE })

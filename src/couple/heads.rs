@@ -221,10 +221,14 @@ impl Heads {
         }
         bad.extend(nests.values().filter(|n| !n.is_even(groups)).map(|n| n.channels));
         bad.extend(heads_of_heads(&nests));
-        // Pairs of depths are not pairs of heads.
-        let nested =
-            nests.values().filter(|nest| nest.depths.is_some_and(|d| nests.contains_key(&d)));
-        bad.extend(nested.map(|nest| nest.channels));
+        let nested: BTreeSet<GroupId> = nests.keys().copied().collect();
+        for nest in nests.values_mut().filter(|n| n.depths.is_some_and(|d| nested.contains(&d))) {
+            // Depths that have heads of their own are paired by these.
+            match groups[nest.channels.0].producers.is_empty() {
+                true => bad.extend([nest.channels]),
+                false => nest.depths = None,
+            }
+        }
         spread(&nests, &mut bad);
         let is_bad = |found: &[Atom]| {
             found
@@ -235,6 +239,17 @@ impl Heads {
         let closed = self.splits.iter().filter(|(_, found)| is_bad(found)).map(|(id, _)| *id);
         (nests.values().cloned().collect(), closed.collect())
     }
+}
+
+/// Depths of heads that are rows of a value, whose columns are other channels.
+#[derive(Debug, Clone)]
+pub(super) struct Rows {
+    /// The channels, as in the operand that they come from.
+    pub(super) labels: Labels,
+    /// Number of depths per head.
+    pub(super) width: usize,
+    /// The axis of rows.
+    pub(super) axis: usize,
 }
 
 /// The use of heads by a node.

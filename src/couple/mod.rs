@@ -7,6 +7,7 @@
 
 mod aside;
 mod atoms;
+mod beside;
 mod both_axes;
 mod common;
 mod constants;
@@ -238,13 +239,20 @@ impl Coupling {
     /// Groups whose channels are pairs of a head and a depth that other layers make, as behind values that all heads
     /// read.
     pub fn pairs_of_heads_and_depths(&self) -> impl Iterator<Item = (&Nest, GroupId)> {
-        let is_made = |nest: &&Nest| self.group(nest.channels).producers.is_empty();
-        self.nests.iter().filter(is_made).filter_map(|nest| Some((nest, nest.depths?)))
+        let all = self.nests.iter().filter(|nest| self.is_of_pairs(nest));
+        all.filter_map(|nest| Some((nest, nest.depths?)))
     }
 
-    /// Whether the channels of a group are the depths of such pairs, so that all of them are paired or none.
+    /// Whether the channels of a nest are such pairs.
+    pub fn is_of_pairs(&self, nest: &Nest) -> bool {
+        nest.depths.is_some() && self.group(nest.channels).producers.is_empty()
+    }
+
+    /// Whether the channels of a group are the depths of such pairs, so that all of them are paired or none. A residual
+    /// stream is paired for its other readers, too.
     pub fn are_depths(&self, group: GroupId) -> bool {
-        self.pairs_of_heads_and_depths().any(|(_, depths)| depths == group)
+        let is_stream = self.group(group).producers.len() > 1;
+        !is_stream && self.pairs_of_heads_and_depths().any(|(_, depths)| depths == group)
     }
 
     /// The channel that represents the head of `channel`.

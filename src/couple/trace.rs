@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::atoms::{Atoms, Mark};
-use super::heads::Heads;
+use super::heads::{Heads, Rows};
 use super::inputs::channel_axis;
 use super::{Coupling, End, Frozen, Tied};
 use crate::error::Result;
@@ -32,6 +32,10 @@ pub(super) struct Tracer<'g> {
     pub(super) uniform: Vec<(Vec<Atom>, u32)>,
     /// Values with one number for all channels, and the axis of extent 1 on which it is.
     pub(super) summed: HashMap<ValueId, usize>,
+    /// Values whose rows are depths of heads.
+    pub(super) rows: HashMap<ValueId, Rows>,
+    /// Products that sum over such rows.
+    pub(super) met: BTreeSet<NodeId>,
     pub(super) closed: &'g Closed,
     pub(super) readers: Consumers,
     /// The number of the first layer with each weight.
@@ -94,6 +98,8 @@ fn follow(graph: &Graph, closed: &Closed) -> Result<(Coupling, BTreeSet<NodeId>)
         learned: HashSet::new(),
         uniform: Vec::new(),
         summed: HashMap::new(),
+        rows: HashMap::new(),
+        met: BTreeSet::new(),
         closed,
         readers: graph.consumers(),
         first_uses: HashMap::new(),
@@ -105,6 +111,7 @@ fn follow(graph: &Graph, closed: &Closed) -> Result<(Coupling, BTreeSet<NodeId>)
     for node in graph.topological_order()? {
         tracer.visit(node);
     }
+    tracer.keep_shown_rows();
     tracer.freeze_uniform();
     let tied = tracer.freeze_repeated_rows();
     tracer.heads.unite(&mut tracer.atoms);
@@ -155,6 +162,7 @@ impl Tracer<'_> {
         let flow = self.opened(id, flow);
         self.apply(id, &flow);
         self.note_sum(id, &flow);
+        self.carry_rows(id);
         self.learn(id, &flow);
         self.room = self.room.saturating_sub(self.labelled(id));
         if flow != Flow::Untracked {

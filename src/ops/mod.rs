@@ -102,6 +102,13 @@ pub enum Operand {
         /// Axis of the value that runs over depths.
         axis: usize,
     },
+    /// A constant with one entry per depth of each head, found at these axes.
+    Entries {
+        /// Axis of the constant that runs over heads.
+        heads: usize,
+        /// Axis of the constant that runs over depths.
+        depths: usize,
+    },
     /// The same for every channel (absent, scalar, or of extent 1 along the tracked axis). Channels that it
     /// has on another axis are read whole, in their own order.
     Plain,

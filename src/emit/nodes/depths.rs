@@ -2,7 +2,7 @@
 
 use crate::couple::ChannelAxis;
 use crate::emit::task::TaskEmitter;
-use crate::emit::value::pieces::{Held, Piece, join, pick};
+use crate::emit::value::pieces::{Held, Piece, concat, join, pick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{NodeId, ValueId};
 use crate::mtz::joint::Owner;
@@ -56,6 +56,29 @@ impl TaskEmitter<'_> {
         }
         let wanted: Option<Vec<i64>> = order.iter().map(|p| places.get(*p).copied()).collect();
         Ok(pick(self.builder, axis, value, &wanted.ok_or_else(unlike)?, positions.len(), &name))
+    }
+
+    /// The entries of a constant that belong to a piece of whole heads of `width` depths, which may have any order in
+    /// each head. The constant has these axes of heads and of depths.
+    pub(super) fn entries_of_heads(
+        &mut self,
+        source: ValueId,
+        [heads, depths]: [usize; 2],
+        owner: &Owner,
+        (positions, width): (&[usize], usize),
+    ) -> Result<ValueId> {
+        let own = Owner::Tasks(vec![self.task]);
+        let owner = if *owner == Owner::Input { &own } else { owner };
+        if let Some((all, order)) = heads_and_order(positions, width) {
+            return self.block(source, &[(heads, &all), (depths, &order)], owner);
+        }
+        let mut values = Vec::new();
+        for run in positions.chunks(width.max(1)) {
+            let (head, order) = heads_and_order(run, width).ok_or_else(unlike)?;
+            values.push(self.block(source, &[(heads, &head), (depths, &order)], owner)?);
+        }
+        let name = self.name(owner, &self.graph().value(source).name);
+        Ok(concat(self.builder, heads, &values, &format!("{name}.heads")))
     }
 
     /// Whether a node makes channels that are pairs of the heads of one operand and the depths of another one.

@@ -126,6 +126,9 @@ impl JointModel {
 
     /// Unshares all channels of a group.
     pub(crate) fn unshare(&mut self, own: TaskGroup) {
+        if self.follows_others(own) {
+            return;
+        }
         let followers = self.that_follow(own);
         self.unshare_one(own);
         if !followers.is_empty() {
@@ -145,8 +148,11 @@ impl JointModel {
             return;
         };
         let sharing = &self.sharing[own.task.0];
+        let coupling = self.task(own.task).coupling();
         let is_shared = |group: GroupId| sharing[group.0].iter().any(Option::is_some);
-        if is_shared(heads) && !nests.iter().any(|n| n.heads == heads && is_shared(n.channels)) {
+        let mut others =
+            nests.iter().filter(|nest| nest.heads == heads && !coupling.is_of_pairs(nest));
+        if is_shared(heads) && !others.any(|nest| is_shared(nest.channels)) {
             self.unshare(own.task.group(heads));
         }
     }
