@@ -32,7 +32,7 @@ pub(super) fn run(model: &mut Model, _: &CanonOptions) -> Result<bool> {
 /// A node behind an expansion that moves axes.
 enum Step {
     Transpose(Vec<usize>),
-    /// The axis before the node of each axis behind it.
+    /// The axis before the node of each axis behind it: others have extent 1.
     Ones(Vec<Option<usize>>),
 }
 
@@ -95,7 +95,11 @@ fn way(graph: &Graph, value: ValueId) -> Option<(ValueId, Vec<Step>)> {
                 let perm = node.ints("perm")?.iter().map(|axis| normal_axis(*axis, from.len()));
                 steps.push(Step::Transpose(perm.collect::<Option<_>>()?));
             }
-            "Reshape" | "Squeeze" | "Unsqueeze" => steps.push(Step::Ones(moved_ones(&from, &to)?)),
+            "Reshape" | "Squeeze" | "Unsqueeze" => {
+                let places = moved_ones(&from, &to)?;
+                let kept = places.iter().flatten();
+                steps.push(kept.is_sorted().then_some(Step::Ones(places))?);
+            }
             _ => return None,
         }
         at = source;
@@ -112,16 +116,19 @@ fn written(graph: &mut Graph, name: &str, value: ValueId, step: &Step) -> Option
             Some(added(graph, "Transpose", &name, &[value], [("perm", perm)]))
         }
         Step::Ones(places) => {
-            let from = shape(graph, value)?;
-            let extent = |place: &Option<usize>| match place {
-                Some(axis) => Some(from.get(*axis)?.known().map_or(-1, |extent| extent as i64)),
-                None => Some(1),
-            };
-            let target = places.iter().map(extent).collect::<Option<Vec<i64>>>()?;
-            let is_told = target.iter().filter(|extent| **extent == -1).count() < 2;
-            let target = ints(graph, &format!("{name}.target"), &target);
-            let name = format!("{name}.moved");
-            is_told.then(|| added(graph, "Reshape", &name, &[value, target], []))
+            let rank = shape(graph, value)?.len();
+            let is_gone = |axis: &usize| !places.contains(&Some(*axis));
+            let gone: Vec<i64> = (0..rank).filter(is_gone).map(|axis| axis as i64).collect();
+            let added_axes = places.iter().enumerate().filter(|(_, place)| place.is_none());
+            let new: Vec<i64> = added_axes.map(|(axis, _)| axis as i64).collect();
+            let mut value = value;
+            for (op, axes) in [("Squeeze", gone), ("Unsqueeze", new)] {
+                if !axes.is_empty() {
+                    let axes = ints(graph, &format!("{name}.ones"), &axes);
+                    value = added(graph, op, &format!("{name}.moved"), &[value, axes], []);
+                }
+            }
+            Some(value)
         }
     }
 }

@@ -59,12 +59,9 @@ impl Tracer<'_> {
             return None;
         }
         // Values on the right have depths as columns, those on the left as rows.
-        let found = [(0, 1, 1), (1, 0, 2)].into_iter();
-        let (scores, values, behind) = found
-            .filter(|(scores, values, behind)| {
-                self.are_common(id, *scores, *values, *behind).is_some()
-            })
-            .next()?;
+        let (scores, values, behind) = [(0, 1, 1), (1, 0, 2)]
+            .into_iter()
+            .find(|found| self.are_common(id, found.0, found.1, found.2).is_some())?;
         let node = self.graph.node(id);
         let labels = |slot: usize| self.labels[node.input(slot)?.index()].clone();
         let (heads, depths) = (labels(scores)?, labels(values)?);
