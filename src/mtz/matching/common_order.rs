@@ -154,6 +154,7 @@ mod tests {
         // Alone, the second head would rather have another order.
         cost[(3, 0)] = 0.0;
         cost[(3, 2)] = 0.5;
+        cost[(4, 2)] = 0.4;
         let sides = Sides { rows: &rows, columns: &rows, known: None };
         let found = |sides: Sides<'_>| sides.common_orders(&[0, 0], &Optimal, cost.view()).unwrap();
         assert_eq!(found(sides)[&0], order);

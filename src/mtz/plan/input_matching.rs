@@ -172,7 +172,7 @@ impl PlanState<'_> {
         let free = channels.iter().enumerate().filter(|(_, n)| n.is_none()).map(|(at, _)| at);
         let correspondence = self.alignment.correspondence(place);
         let producers = match correspondence {
-            _ if own.frozen.is_some() || self.joint.follows_others(place) => ProducerState::Settled,
+            _ if own.frozen.is_some() => ProducerState::Settled,
             None => ProducerState::None,
             Some(_) if self.settled.is_settled(place) => ProducerState::Settled,
             Some(correspondence) if self.producers.produced_from(correspondence, self.place) => {
@@ -180,7 +180,8 @@ impl PlanState<'_> {
             }
             Some(_) => ProducerState::None,
         };
-        (own.end() != Some(End::Input)).then(|| GroupFacts {
+        let is_free = own.end() != Some(End::Input) && !self.joint.follows_others(place);
+        is_free.then(|| GroupFacts {
             producers,
             correspondence,
             neurons: shared.collect(),
