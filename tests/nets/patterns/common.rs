@@ -3,6 +3,7 @@
 use onnx_zip::ir::ValueId;
 use onnx_zip::ir::builder::GraphBuilder;
 
+use super::attended::split;
 use super::heads;
 use super::net::{Pattern, dense, relu, reshape, transpose};
 
@@ -10,6 +11,7 @@ use super::net::{Pattern, dense, relu, reshape, transpose};
 pub const PATTERNS: &[Pattern] = &[
     ("one head of keys and values", one_head),
     ("one head of keys and values, repeated", one_head_repeated),
+    ("one head of keys and values, all of one layer", one_head_of_one_layer),
     ("one head of values", one_head_of_values),
     ("one head of keys and values, heads beside tokens", one_head_flat),
     ("queries and keys with numbers of each depth", numbers_of_each_depth),
@@ -45,6 +47,19 @@ fn one_head_repeated(b: &mut GraphBuilder) -> Vec<ValueId> {
         let own = b.op("Unsqueeze", "one", &[own, axis], []);
         b.op("Expand", "two", &[own, copies], [])
     });
+    let k = transpose(b, k, &[0, 1, 3, 2]);
+    heads::attention(b, x, [q, k, v])
+}
+
+/// As in generators of text and code.
+fn one_head_of_one_layer(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = heads::stream(b);
+    let all = dense(b, "all", x, [6, 16]);
+    let [q, k, v] = split(b, all, 2, [8, 4, 4]);
+    let q = reshape(b, q, &[0, 0, 2, 4]);
+    let q = transpose(b, q, &[0, 2, 1, 3]);
+    let axis = b.ints("axis", &[1]);
+    let [k, v] = [k, v].map(|own| b.op("Unsqueeze", "one", &[own, axis], []));
     let k = transpose(b, k, &[0, 1, 3, 2]);
     heads::attention(b, x, [q, k, v])
 }
