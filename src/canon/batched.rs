@@ -155,10 +155,16 @@ fn moved(graph: &mut Graph, id: NodeId) -> Option<()> {
     let mut copy = node.clone();
     copy.attributes.extend(attribute);
     let name = copy.name.clone();
+    let beside_rows = axis == 1 && copy.is("MatMul");
     for (input, merge) in copy.inputs.iter_mut().zip(&merges) {
-        if let Some(merge) = merge {
-            *input = Some(without(graph, &name, merge.source, &merge.ones));
-        }
+        *input = match (merge, *input) {
+            (Some(merge), _) => Some(without(graph, &name, merge.source, &merge.ones)),
+            (None, Some(matrix)) if beside_rows => {
+                let one = ints(graph, &name, &[1]);
+                Some(added(graph, "Unsqueeze", &format!("{name}.common"), &[matrix, one], []))
+            }
+            (None, other) => other,
+        };
     }
     let value = graph.add_value(&format!("{name}.heads"), ValueKind::Detached, None);
     copy.name = graph.value(value).name.clone();
@@ -223,6 +229,7 @@ fn before_merges(
             let perm = Attribute::Ints(perm.iter().flat_map(both).collect());
             (axis == 0 || at == 0).then_some((Some(("perm".to_owned(), perm)), at))
         }
+        _ if lead.axis == 1 => Some((before_merged_rows(graph, node, merges)?, 1)),
         _ if lead.axis != 0 => None,
         "Softmax" => {
             let axis = node.int("axis", -1);
@@ -237,6 +244,30 @@ fn before_merges(
                 is_like(own) || own.is_none() && input.is_some_and(|v| is_alike_for_all(graph, v))
             });
             fits.then_some((None, 0))
+        }
+        _ => None,
+    }
+}
+
+/// The attribute that changes if a node moves before a merge of rows, as of heads and tokens of queries that all meet
+/// the same keys; `None` for nodes that cannot move.
+fn before_merged_rows(
+    graph: &Graph,
+    node: &Node,
+    merges: &[Option<Merge>],
+) -> Option<Option<(String, Attribute)>> {
+    let lead = merges.first()?.as_ref()?;
+    let maker = graph.producer(lead.source).map(|id| graph.node(id));
+    let of_product = ["MatMul", "Softmax", "Mul", "Div"];
+    let follows_product = maker.is_some_and(|maker| of_product.iter().any(|op| maker.is(op)));
+    match (node.op.as_str(), merges) {
+        ("MatMul", [_, None]) => (shape(graph, node.input(1)?)?.len() == 3).then_some(None),
+        ("Softmax", _) if follows_product && [-1, 2].contains(&node.int("axis", -1)) => {
+            Some(Some(("axis".to_owned(), Attribute::Int(-1))))
+        }
+        ("Mul" | "Div", [_, None]) if follows_product => {
+            let factor = shape(graph, node.input(1)?)?;
+            factor.iter().all(|extent| *extent == Dim::Known(1)).then_some(None)
         }
         _ => None,
     }
@@ -334,6 +365,21 @@ mod tests {
         let four = b.ints("four", &[4]);
         let y = b.op("Squeeze", "y", &[apart, four], []);
         canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap().into_inner()
+    }
+
+    #[test]
+    fn heads_and_tokens_of_queries_stay_apart_beside_one_head_of_keys() {
+        let mut b = GraphBuilder::new("net", 17);
+        let (q, k) = (b.input("q", "n,2,5,4"), b.input("k", "n,4,5"));
+        let (flat, apart) = (b.ints("flat", &[0, 10, 4]), b.ints("apart", &[0, 2, 5, 5]));
+        let q = b.op("Reshape", "flat", &[q, flat], []);
+        let scores = b.op("MatMul", "scores", &[q, k], []);
+        let scores = b.op("Softmax", "attention", &[scores], [("axis", (-1).into())]);
+        let y = b.op("Reshape", "apart", &[scores, apart], []);
+        let net = canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap();
+        let mut ops: Vec<&str> = net.graph.nodes().map(|(_, node)| node.op.as_str()).collect();
+        ops.sort_unstable();
+        assert_eq!(ops, ["MatMul", "Softmax", "Unsqueeze"]);
     }
 
     #[test]

@@ -7,8 +7,8 @@
 //!    and for training mode; `upgrade`, so that the others need to know one version of each operator;
 //!    `hoist`, so that the others see weights of sub-graphs; constants in few bits, before nodes move them (`fold`).
 //! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `requantised`, `fold`,
-//!    `shapes`, `branches`, `loops`, `reversed`, `extents`, `views`, `expanded`, `contraction`, `batched`,
-//!    `patches`, `resize`.
+//!    `shapes`, `branches`, `loops`, `reversed`, `extents`, `views`, `expanded`, `stretched`, `contraction`, `batched`,
+//!    `ones`, `patches`, `resize`.
 //!    Each may uncover work for the others: a folded constant makes a shape known, a known shape a reshape
 //!    idle or a branch certain.
 //!    Then also `unroll`, for loops that have not become recurrent layers.
@@ -47,6 +47,7 @@ mod left;
 mod limits;
 mod loops;
 mod noop;
+mod ones;
 mod operands;
 mod padding;
 mod patches;
@@ -65,6 +66,7 @@ mod shapes;
 mod shuffle;
 mod splice;
 mod stacked;
+mod stretched;
 mod tokenwise;
 mod types;
 mod unfuse;
@@ -208,8 +210,10 @@ const TIDY: &[Pass] = &[
     Pass { name: "extents", run: Rewrite(extents::run) },
     Pass { name: "views", run: Rewrite(views::run) },
     Pass { name: "expanded", run: Rewrite(expanded::run) },
+    Pass { name: "stretched", run: Rewrite(stretched::run) },
     Pass { name: "contraction", run: Rewrite(contraction::run) },
     Pass { name: "batched", run: Rewrite(batched::run) },
+    Pass { name: "ones", run: Rewrite(ones::run) },
     Pass { name: "patches", run: Rewrite(patches::run) },
     Pass { name: "resize", run: Rewrite(resize::run) },
 ];

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::ir::{
     Attribute, Consumers, Dim, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind,
 };
-use crate::ops::{NodeView, normal_axis, slices};
+use crate::ops::{NodeView, moved_ones, normal_axis, slices};
 
 use super::{CanonOptions, requantised, rewire, types};
 
@@ -224,6 +224,11 @@ fn moved(graph: &Graph, id: NodeId, axis: usize) -> Option<usize> {
             let new = given(rank)?;
             (0..rank).filter(|own| !new.contains(own)).nth(axis)
         }
+        "Reshape" => {
+            let shape = |value| types::shape(graph, value);
+            let places = moved_ones(&shape(node.input(0)?)?, &shape(node.output(0)?)?)?;
+            places.iter().position(|place| *place == Some(axis))
+        }
         _ => None,
     }
 }
@@ -245,7 +250,7 @@ fn behind(graph: &Graph, id: NodeId, value: ValueId, grid: &Grid) -> Option<Grid
                 && to.len() == last + 1;
             is_vector.then(|| grid.clone())
         }
-        "Reshape" if node.input(0) == Some(value) => {
+        "Reshape" if node.input(0) == Some(value) && grid.axes.len() == 1 => {
             let [(axis, rows)] = grid.axes.as_slice() else { return None };
             let tail = to.get(*axis..)?;
             // Later axes may be merged, as rows and columns of maps are.
@@ -262,7 +267,8 @@ fn behind(graph: &Graph, id: NodeId, value: ValueId, grid: &Grid) -> Option<Grid
             let axes = extents.iter().enumerate().map(|(at, n)| (axis + at, *n)).collect();
             fits.then_some(Grid { axes })
         }
-        "Transpose" | "Squeeze" | "Unsqueeze" => {
+        // A reshape behind the split may leave out axes of extent 1, as that of samples.
+        "Transpose" | "Squeeze" | "Unsqueeze" | "Reshape" => {
             let place = |(axis, n): &(usize, usize)| Some((moved(graph, id, *axis)?, *n));
             Some(Grid { axes: grid.axes.iter().map(place).collect::<Option<_>>()? })
         }

@@ -36,9 +36,21 @@ impl Tracer<'_> {
         if self.graph.node(id).is("MatMul") {
             return None;
         }
-        let reads = self.operands_with_channels(id);
+        let mut reads = self.operands_with_channels(id);
         let lead = reads.iter().find(|read| !read.is_of_heads())?;
         let width = self.depth(lead.value, &lead.labels).filter(|width| *width > 0)?;
+        if self.graph.node(id).is("Add") {
+            let (whole, within) = (lead.labels.clone(), lead.labels.within?);
+            let rank = self.rank(lead.value);
+            let is_wide = |read: &&Read| {
+                let own = self.extent(read.value, within);
+                read.is_of_heads() && self.rank(read.value) == rank && own == Some(width)
+            };
+            let wide: Vec<ValueId> = reads.iter().filter(is_wide).map(|read| read.value).collect();
+            wide.into_iter().for_each(|value| self.begin_columns(id, value, &whole, width));
+            reads = self.operands_with_channels(id);
+        }
+        let lead = reads.iter().find(|read| !read.is_of_heads())?;
         let (all, heads) = (lead.labels.atoms.len(), lead.labels.atoms.len() / width);
         let fits = |read: &Read| match read.is_of_heads() {
             true => read.labels.atoms.len() == heads,
@@ -60,8 +72,9 @@ impl Tracer<'_> {
             others.map(|read| (lead.atoms.clone(), read.labels.atoms.clone())).collect();
         let mut of_heads = reads.iter().filter(|read| read.is_of_heads()).peekable();
         let mut atoms = Vec::new();
-        if by_depths.meet || of_heads.peek().is_some() {
-            let kept = Kept { order: false, leads: by_depths.meet };
+        let common = operands.iter().any(|role| matches!(role, Operand::Depths { .. }));
+        if by_depths.meet || common || of_heads.peek().is_some() {
+            let kept = Kept { order: false, common, leads: by_depths.meet };
             atoms = self.heads.of(&mut self.atoms, id, &lead, width, kept);
             coupled.extend(of_heads.map(|read| (atoms.clone(), read.labels.atoms.clone())));
         }
@@ -153,13 +166,19 @@ impl Tracer<'_> {
                 (None, own @ (Operand::Plain | Operand::Param { .. }), Operand::Plain) => {
                     Some(*own)
                 }
+                (None, Operand::Param { axis: heads }, Operand::Param { axis: depths }) => {
+                    self.graph.initializer((*input)?)?;
+                    Some(Operand::Entries { heads: *heads, depths: *depths })
+                }
                 // The number of depths of each head stays.
                 (None, Operand::Shape { entry, .. }, Operand::Shape { .. }) => {
                     Some(Operand::Shape { entry: *entry, width })
                 }
-                (None, Operand::Plain, Operand::Param { .. }) => {
-                    let tensor = self.graph.initializer((*input)?)?;
-                    is_uniform(tensor).then_some(Operand::Plain)
+                (None, Operand::Plain, Operand::Param { axis }) => {
+                    match is_uniform(self.graph.initializer((*input)?)?) {
+                        true => Some(Operand::Plain),
+                        false => Some(Operand::Depths { axis: *axis }),
+                    }
                 }
                 _ => None,
             }

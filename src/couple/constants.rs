@@ -3,7 +3,9 @@
 use super::atoms::Mark;
 use super::trace::Tracer;
 use crate::ir::{Dim, Graph, NodeId, ValueId};
-use crate::ops::{Expand, Flow, Labels, NodeView, Operand, Partwise, aligned_axis, normal_axis};
+use crate::ops::{
+    Atom, Expand, Flow, Labels, NodeView, Operand, Partwise, aligned_axis, normal_axis,
+};
 
 impl Tracer<'_> {
     /// Follows channels of constants that a node combines with other channels, directly or after
@@ -13,12 +15,29 @@ impl Tracer<'_> {
         if node.is("ScatterElements") || node.is("ScatterND") {
             return self.adopt_written(id);
         }
+        if node.is("LayerNormalization") || node.is("RMSNormalization") {
+            self.adopt_normalised(id);
+        }
         let is_joined = ["Concat", "Add", "Mul", "Sub"].iter().any(|op| node.is(op));
         let mut read = node.inputs.iter().flatten().filter(|_| is_joined);
         if let Some(lead) = read.find_map(|value| self.lead(*value)) {
             let all = node.inputs.iter().flatten().copied().collect();
             self.begin_at(all, &lead, &[expanded, sliced]);
         }
+    }
+
+    /// Begins channels at a repeated constant, as of learned queries, that a node normalises over them.
+    fn adopt_normalised(&mut self, id: NodeId) {
+        let node = self.graph.node(id);
+        let Some(value) = node.input(0).filter(|v| self.labels[v.index()].is_none()) else {
+            return;
+        };
+        let Some(rank) = self.rank(value).filter(|rank| *rank > 1) else { return };
+        let is_last = normal_axis(node.int("axis", -1), rank) == Some(rank - 1);
+        let count = self.extent(value, rank - 1).filter(|count| is_last && *count <= self.room);
+        count.into_iter().for_each(|count| {
+            self.begin_queries(value, rank - 1, count);
+        });
     }
 
     /// Follows channels of the tensor that a node writes into, as of zeros, and of the places where it writes,
@@ -55,16 +74,36 @@ impl Tracer<'_> {
             let Some(maker) = self.graph.producer(value) else { continue };
             let axis = self.rank(value).and_then(|rank| aligned_axis(lead.axis, *lead_rank, rank));
             let Some(axis) = axis else { continue };
-            let own = Labels::along(axis, lead.atoms.clone());
-            let Some(flow) = made.iter().find_map(|made| made(self.graph, maker, &own)) else {
-                continue;
-            };
-            self.makers.insert(maker.index() as u32, maker);
-            let mark = Mark::Made(maker.index() as u32);
-            let output = Labels::along(axis, self.atoms.fresh(lead.atoms.len(), mark));
-            self.labels[value.index()] = Some(output.clone());
-            self.flows.insert(maker, Flow::Partwise(Partwise { output, ..flow }));
+            self.begin_from(value, maker, &Labels::along(axis, lead.atoms.clone()), made);
         }
+    }
+
+    /// Begins as many channels as `like` has at a value that `maker` makes in one of the ways `made`. Returns whether it
+    /// does.
+    fn begin_from(
+        &mut self,
+        value: ValueId,
+        maker: NodeId,
+        like: &Labels,
+        made: &[Beginning],
+    ) -> bool {
+        let Some(flow) = made.iter().find_map(|made| made(self.graph, maker, like)) else {
+            return false;
+        };
+        self.makers.insert(maker.index() as u32, maker);
+        let mark = Mark::Made(maker.index() as u32);
+        let output = Labels::along(like.axis, self.atoms.fresh(like.atoms.len(), mark));
+        self.labels[value.index()] = Some(output.clone());
+        self.flows.insert(maker, Flow::Partwise(Partwise { output, ..flow }));
+        true
+    }
+
+    /// Begins channels at a constant that is repeated for all samples in front of a layer, as learned queries are. Unlike
+    /// those of an input, they have any order.
+    pub(super) fn begin_queries(&mut self, value: ValueId, axis: usize, count: usize) -> bool {
+        let Some(maker) = self.graph.producer(value) else { return false };
+        let like = Labels::along(axis, vec![Atom::NEW; count]);
+        self.begin_from(value, maker, &like, &[expanded])
     }
 }
 

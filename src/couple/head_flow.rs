@@ -5,7 +5,7 @@ use super::trace::Tracer;
 use crate::ir::{NodeId, ValueId};
 use crate::ops::{
     self, Expand, Flow, HeadProduct, Labels, LayerKind, NodeView, OpRule, Operand, Partwise,
-    head_product,
+    common_product, head_product,
 };
 
 impl Tracer<'_> {
@@ -32,6 +32,12 @@ impl Tracer<'_> {
         if let Some(product) = head_product(&view) {
             return self.head_product(id, product);
         }
+        if let Some(product) = common_product(&view)
+            && let Some(flow) = self.common_product(id, product)
+        {
+            return flow;
+        }
+        let view = NodeView::new(self.graph, id, &self.labels);
         if let Some(params) = ops::group_norm(&view) {
             return self.group_norm(id, params);
         }
@@ -44,7 +50,7 @@ impl Tracer<'_> {
         if let Some(flow) = self.on_both_axes(id, rule) {
             return flow;
         }
-        let kept = Kept { order: true, leads: self.graph.node(id).is("MatMul") };
+        let kept = Kept { order: true, leads: self.graph.node(id).is("MatMul"), ..Kept::default() };
         let (mut before, mut are_used) = (Vec::new(), false);
         for value in self.graph.node(id).inputs.iter().flatten() {
             let Some(labels) = self.labels[value.index()].clone() else { continue };
@@ -78,7 +84,7 @@ impl Tracer<'_> {
     }
 
     /// Whether a value is a factor of a product of computed values, which may come later.
-    fn meets_values(&self, value: ValueId) -> bool {
+    pub(super) fn meets_values(&self, value: ValueId) -> bool {
         self.readers[value.index()].iter().map(|id| self.graph.node(*id)).any(|node| {
             let is_computed = |factor: &ValueId| self.graph.initializer(*factor).is_none();
             node.is("MatMul") && node.inputs.iter().flatten().all(is_computed)
@@ -111,14 +117,23 @@ impl Tracer<'_> {
         let node = self.graph.node(id);
         let labels = |slot: usize| self.labels[node.input(slot)?.index()].clone();
         let (Some(left), Some(right)) = (labels(0), labels(1)) else { return Flow::Untracked };
-        let kept = Kept { order: false, leads: true };
+        let kept = Kept { leads: true, ..Kept::default() };
         let mut operands = vec![Operand::Channels; 2];
         let (output, coupled) = match product {
             HeadProduct::Scores { axis, heads } => {
                 let width = left.atoms.len() / heads.max(1);
                 let [a, b] = [&left, &right]
                     .map(|labels| self.heads.of(&mut self.atoms, id, labels, width, kept));
-                (Labels::along(axis, a.clone()), vec![(left.atoms, right.atoms), (a, b)])
+                let mut coupled = vec![(left.atoms, right.atoms), (a.clone(), b)];
+                let output = match self.rows_behind(id, kept) {
+                    Some((rows, own)) => {
+                        operands = vec![Operand::Heads { count: heads }; 2];
+                        coupled.push((a, own));
+                        rows
+                    }
+                    None => Labels::along(axis, a),
+                };
+                (output, coupled)
             }
             HeadProduct::Mixed { values, scores } => {
                 let width = values.atoms.len() / scores.len().max(1);
@@ -128,12 +143,16 @@ impl Tracer<'_> {
             HeadProduct::Beside { operand, heads } => {
                 let (own, other) = if operand == 0 { (left, right) } else { (right, left) };
                 operands[1 - operand] = Operand::Heads { count: heads };
-                let [free, placed] = [(&own, kept), (&other, Kept { order: true, ..kept })];
+                let met = self.met_rows(id, operand, &other);
+                let are_rows = operand == 1 && met.is_none() && self.begin_rows(id, &other);
+                let order = met.is_none() && !are_rows;
+                let [free, placed] = [(&own, kept), (&other, Kept { order, ..kept })];
                 let [free, placed] = [free, placed].map(|(labels, kept)| {
                     let width = labels.atoms.len() / heads.max(1);
                     self.heads.of(&mut self.atoms, id, labels, width, kept)
                 });
-                (own, vec![(free, placed)])
+                let met = met.map(|rows| (other.atoms.clone(), rows));
+                (own, std::iter::once((free, placed)).chain(met).collect())
             }
         };
         Flow::Partwise(Partwise { output, operands, coupled, expand: Expand::NONE })
@@ -146,7 +165,7 @@ impl Tracer<'_> {
         let read = node.input(0).and_then(|v| Some((v, self.labels[v.index()].clone()?)));
         let Some((value, output)) = read else { return Flow::Untracked };
         let Some(width) = self.depth(value, &output) else { return Flow::Untracked };
-        let kept = Kept { order: false, leads: true };
+        let kept = Kept { leads: true, ..Kept::default() };
         self.heads.of(&mut self.atoms, id, &output, width, kept);
         let operands = [vec![Operand::Channels], params].concat();
         Flow::Partwise(Partwise { output, operands, coupled: Vec::new(), expand: Expand::NONE })
@@ -183,7 +202,7 @@ impl Tracer<'_> {
         let labels = view.labels(0).filter(|_| !self.closed.in_blocks.contains(&id))?.clone();
         self.heads.enter(id, &labels);
         let width = labels.atoms.len() / count;
-        let kept = Kept { order: true, leads: true };
+        let kept = Kept { order: true, leads: true, ..Kept::default() };
         let output = Labels::along(axis, self.heads.of(&mut self.atoms, id, &labels, width, kept));
         let mut operands = vec![Operand::Channels, Operand::Shape { entry: axis, width: 1 }];
         operands.truncate(self.graph.node(id).inputs.len());

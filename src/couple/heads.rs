@@ -16,6 +16,10 @@ struct HeadSet {
     heads: Vec<Atom>,
     /// Whether the channels of a head keep their order.
     is_fixed: bool,
+    /// Whether all heads have one order of channels.
+    is_common: bool,
+    /// The channels of the only head that all heads meet.
+    depths: Option<Vec<Atom>>,
     /// Whether an operator needs the heads themselves.
     is_used: bool,
 }
@@ -87,7 +91,14 @@ impl Heads {
             })
             .collect();
         let heads = atoms.fresh(seen.len(), Mark::Made(node.index() as u32));
-        let mut set = HeadSet { members, heads: heads.clone(), is_fixed: false, is_used: false };
+        let mut set = HeadSet {
+            members,
+            heads: heads.clone(),
+            is_fixed: false,
+            is_common: false,
+            depths: None,
+            is_used: false,
+        };
         kept.note(&mut set);
         self.sets.push(set);
         places.into_iter().map(|place| heads[place]).collect()
@@ -98,6 +109,54 @@ impl Heads {
         let root = |members: &[Atom]| members.first().map(|atom| atoms.root(*atom));
         let mut used = self.sets.iter().filter(|set| set.is_used && set.width() == width);
         used.any(|set| root(&set.members) == root(&labels.atoms))
+    }
+
+    /// Notes the only head that all heads of `labels` meet. Returns the one that they meet already, if any.
+    pub(super) fn meet(
+        &mut self,
+        atoms: &Atoms,
+        labels: &Labels,
+        width: usize,
+        depths: &[Atom],
+    ) -> Option<Vec<Atom>> {
+        let root = |members: &[Atom]| members.first().map(|atom| atoms.root(*atom));
+        let is_own =
+            |set: &&mut HeadSet| set.width() == width && root(&set.members) == root(&labels.atoms);
+        let set = self.sets.iter_mut().find(is_own)?;
+        match &set.depths {
+            Some(known) => Some(known.clone()),
+            None => {
+                set.depths = Some(depths.to_vec());
+                None
+            }
+        }
+    }
+
+    /// Whether channels are the heads of others, and an operator needs them.
+    pub(super) fn are_heads(&self, atoms: &Atoms, found: &[Atom]) -> bool {
+        let roots = |all: &[Atom]| all.iter().map(|atom| atoms.root(*atom)).collect::<Vec<_>>();
+        let wanted = roots(found);
+        let mut used = self.sets.iter().filter(|set| set.is_used);
+        used.any(|set| roots(&set.heads) == wanted)
+    }
+
+    /// Notes channels that are pairs of a head and a depth, at a node that makes them.
+    pub(super) fn pairs(
+        &mut self,
+        node: NodeId,
+        members: &Labels,
+        heads: &[Atom],
+        depths: &[Atom],
+    ) {
+        self.enter(node, members);
+        self.sets.push(HeadSet {
+            members: members.atoms.clone(),
+            heads: heads.to_vec(),
+            is_fixed: false,
+            is_common: true,
+            depths: Some(depths.to_vec()),
+            is_used: true,
+        });
     }
 
     /// Unites heads whose channels are united.
@@ -136,8 +195,15 @@ impl Heads {
                 heads: head.group,
                 head_of: vec![usize::MAX; groups[first.group.0].size],
                 is_fixed: set.is_fixed,
+                is_common: set.is_common,
+                depths: None,
             });
             nest.is_fixed |= set.is_fixed;
+            nest.is_common |= set.is_common;
+            let depths: Option<Vec<Channel>> =
+                set.depths.as_ref().map(|depths| depths.iter().map(channel).collect());
+            let own = depths.as_ref().and_then(|depths| whole_group(depths, groups));
+            nest.depths = nest.depths.or(own);
             let mut is_sound = used.contains(&head.group) && nest.heads == head.group;
             for (place, member) in members.iter().enumerate() {
                 let head = &heads[place / set.width().max(1)];
@@ -148,12 +214,21 @@ impl Heads {
                     *own = head.index;
                 }
             }
-            if !is_sound {
+            let is_made = groups[first.group.0].producers.is_empty();
+            if !is_sound || is_made && depths.is_some() && own.is_none() {
                 bad.extend(members.iter().chain(&heads).map(|c| c.group));
             }
         }
         bad.extend(nests.values().filter(|n| !n.is_even(groups)).map(|n| n.channels));
         bad.extend(heads_of_heads(&nests));
+        let nested: BTreeSet<GroupId> = nests.keys().copied().collect();
+        for nest in nests.values_mut().filter(|n| n.depths.is_some_and(|d| nested.contains(&d))) {
+            // Depths that have heads of their own are paired by these.
+            match groups[nest.channels.0].producers.is_empty() {
+                true => bad.extend([nest.channels]),
+                false => nest.depths = None,
+            }
+        }
         spread(&nests, &mut bad);
         let is_bad = |found: &[Atom]| {
             found
@@ -166,11 +241,24 @@ impl Heads {
     }
 }
 
+/// Depths of heads that are rows of a value, whose columns are other channels.
+#[derive(Debug, Clone)]
+pub(super) struct Rows {
+    /// The channels, as in the operand that they come from.
+    pub(super) labels: Labels,
+    /// Number of depths per head.
+    pub(super) width: usize,
+    /// The axis of rows.
+    pub(super) axis: usize,
+}
+
 /// The use of heads by a node.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Kept {
     /// The node needs the channels of each head in their order.
     pub(super) order: bool,
+    /// The node needs the channels of all heads in one order.
+    pub(super) common: bool,
     /// The node needs the heads themselves: as a batched product with one matrix per head, or as channels.
     pub(super) leads: bool,
 }
@@ -178,8 +266,17 @@ pub(super) struct Kept {
 impl Kept {
     fn note(self, set: &mut HeadSet) {
         set.is_fixed |= self.order;
+        set.is_common |= self.common;
         set.is_used |= self.leads;
     }
+}
+
+/// The group that consists of these channels, in their order.
+fn whole_group(channels: &[Channel], groups: &[ChannelGroup]) -> Option<GroupId> {
+    let first = channels.first()?.group;
+    let mut places = channels.iter().enumerate();
+    let are_all = places.all(|(place, own)| own.group == first && own.index == place);
+    (are_all && groups.get(first.0)?.size == channels.len()).then_some(first)
 }
 
 /// The heads that have heads of their own. Pairs follow one level only.

@@ -7,7 +7,9 @@
 
 mod aside;
 mod atoms;
+mod beside;
 mod both_axes;
+mod common;
 mod constants;
 mod head_flow;
 mod heads;
@@ -74,6 +76,10 @@ pub struct Nest {
     pub head_of: Vec<usize>,
     /// Whether the channels of a head keep their order, for example because of rotary embeddings.
     pub is_fixed: bool,
+    /// Whether all heads have one order of channels, since all of them meet the same values.
+    pub is_common: bool,
+    /// The channels of the only head that all heads meet, in the order of each head, if they are a group.
+    pub depths: Option<GroupId>,
 }
 
 impl Nest {
@@ -83,6 +89,15 @@ impl Nest {
         let mut blocks = vec![Vec::new(); heads];
         self.head_of.iter().enumerate().for_each(|(channel, head)| blocks[*head].push(channel));
         blocks
+    }
+
+    /// The place of each channel in its head.
+    pub fn places(&self) -> Vec<usize> {
+        let mut places = vec![0; self.head_of.len()];
+        for block in self.blocks() {
+            block.into_iter().enumerate().for_each(|(place, channel)| places[channel] = place);
+        }
+        places
     }
 
     /// Number of channels in a head.
@@ -238,6 +253,25 @@ impl Coupling {
     /// The heads of a group, if it has heads.
     pub fn nest(&self, group: GroupId) -> Option<&Nest> {
         self.nests.iter().find(|nest| nest.channels == group)
+    }
+
+    /// Groups whose channels are pairs of a head and a depth that other layers make, as behind values that all heads
+    /// read.
+    pub fn pairs_of_heads_and_depths(&self) -> impl Iterator<Item = (&Nest, GroupId)> {
+        let all = self.nests.iter().filter(|nest| self.is_of_pairs(nest));
+        all.filter_map(|nest| Some((nest, nest.depths?)))
+    }
+
+    /// Whether the channels of a nest are such pairs.
+    pub fn is_of_pairs(&self, nest: &Nest) -> bool {
+        nest.depths.is_some() && self.group(nest.channels).producers.is_empty()
+    }
+
+    /// Whether the channels of a group are the depths of such pairs, so that all of them are paired or none. A residual
+    /// stream is paired for its other readers, too.
+    pub fn are_depths(&self, group: GroupId) -> bool {
+        let is_stream = self.group(group).producers.len() > 1;
+        !is_stream && self.pairs_of_heads_and_depths().any(|(_, depths)| depths == group)
     }
 
     /// The channel that represents the head of `channel`.

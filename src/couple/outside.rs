@@ -98,6 +98,9 @@ fn reason(graph: &Graph, coupling: &Coupling, reader: NodeId, value: ValueId) ->
     if matches!(operands.get(slot), Some(Operand::Param { .. })) {
         return format!("one entry per channel ({}), which goes with the channels", node.op);
     }
+    if matches!(operands.get(slot), Some(Operand::Depths { .. } | Operand::Entries { .. })) {
+        return format!("one entry per depth of heads ({}), which goes with the depths", node.op);
+    }
     match (node.op.as_str(), flow) {
         ("MatMul" | "Gemm", _) => product(graph, node, slot),
         ("Gather", _) if slot == 0 => {

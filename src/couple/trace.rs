@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::atoms::{Atoms, Mark};
-use super::heads::Heads;
+use super::heads::{Heads, Rows};
 use super::inputs::channel_axis;
 use super::{Coupling, End, Frozen, Tied, View};
 use crate::error::Result;
@@ -32,6 +32,10 @@ pub(super) struct Tracer<'g> {
     pub(super) uniform: Vec<(Vec<Atom>, u32)>,
     /// Values with one number for all channels, and the axis of extent 1 on which it is.
     pub(super) summed: HashMap<ValueId, usize>,
+    /// Values whose rows are depths of heads.
+    pub(super) rows: HashMap<ValueId, Rows>,
+    /// Products that sum over such rows.
+    pub(super) met: BTreeSet<NodeId>,
     pub(super) closed: &'g Closed,
     pub(super) readers: Consumers,
     /// The number of the first layer with each weight.
@@ -74,7 +78,11 @@ pub(super) fn trace(graph: &Graph, view: Option<View<'_>>) -> Result<Coupling> {
         if open.is_empty() {
             return Ok(coupling);
         }
-        open.into_iter().for_each(|reshape| closed.close(reshape));
+        // Pairs of heads and depths are given up before heads are.
+        let is_pair = |id: &&NodeId| graph.node(**id).is("MatMul");
+        let some: Vec<NodeId> = open.iter().filter(is_pair).copied().collect();
+        let all = if some.is_empty() { open.into_iter().collect() } else { some };
+        all.into_iter().for_each(|node| closed.close(node));
     }
 }
 
@@ -97,6 +105,8 @@ fn follow<'g>(
         learned: HashSet::new(),
         uniform: Vec::new(),
         summed: HashMap::new(),
+        rows: HashMap::new(),
+        met: BTreeSet::new(),
         closed,
         readers: graph.consumers(),
         first_uses: HashMap::new(),
@@ -110,6 +120,7 @@ fn follow<'g>(
     for node in graph.topological_order()? {
         tracer.visit(node);
     }
+    tracer.keep_shown_rows();
     tracer.freeze_uniform();
     let tied = tracer.freeze_repeated_rows();
     tracer.heads.unite(&mut tracer.atoms);
@@ -160,6 +171,7 @@ impl Tracer<'_> {
         let flow = self.opened(id, flow);
         self.apply(id, &flow);
         self.note_sum(id, &flow);
+        self.carry_rows(id);
         self.learn(id, &flow);
         self.room = self.room.saturating_sub(self.labelled(id));
         if flow != Flow::Untracked {
@@ -169,7 +181,8 @@ impl Tracer<'_> {
 
     /// The flow of a node that reads no channels on two axes, perhaps of one at which channels begin.
     fn flow_by_rule(&mut self, id: NodeId, rule: &dyn OpRule, tracked: bool) -> Flow {
-        if let Some(flow) = self.viewed(id).or_else(|| self.spread(id)) {
+        let flow = self.viewed(id).or_else(|| self.spread(id));
+        if let Some(flow) = flow.or_else(|| self.common_values(id)) {
             return flow;
         }
         let flow = self.plain_flow(id, rule);

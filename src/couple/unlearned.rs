@@ -37,6 +37,9 @@ impl Tracer<'_> {
             return;
         }
         self.room -= inputs;
+        if self.begin_queries(value, layer.in_axis, inputs) {
+            return;
+        }
         let atoms = self.atoms.fresh(inputs, Mark::Unlearned(value));
         let reason = self.reason("computed from a model input", None, Some(End::Input));
         match is_uniform(self.graph, value) {

@@ -67,6 +67,57 @@ pub fn head_product(node: &NodeView<'_>) -> Option<HeadProduct> {
     }
 }
 
+/// A product of each head with one matrix for all of them, or with a constant one of its own, which sums over depths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommonProduct {
+    /// The operand with channels on two axes.
+    pub operand: usize,
+    /// The axis of depths in the other operand.
+    pub depths: usize,
+    /// The axis of heads behind the node.
+    pub heads: usize,
+    /// The axis of heads in the other operand, if it has a matrix of constants for each.
+    pub of_each: Option<usize>,
+}
+
+/// The product with one matrix for all heads that a node computes, if any: of queries with the only head of keys, or
+/// with a table of relative positions, and of learned queries with keys.
+pub fn common_product(node: &NodeView<'_>) -> Option<CommonProduct> {
+    if !node.node.is("MatMul") {
+        return None;
+    }
+    let shapes = [node.shape(0)?, node.shape(1)?];
+    let rank = shapes[0].len().max(shapes[1].len());
+    // The axis over which the product sums, counted from the end.
+    let behind = [1, 2];
+    (0..2).find_map(|operand| {
+        let (own, other) = (node.labels(operand)?, 1 - operand);
+        let (from, to) = (&shapes[operand], &shapes[other]);
+        let within = own.within.filter(|within| within + behind[operand] == from.len())?;
+        let depths = to.len().checked_sub(behind[other])?;
+        let theirs = node.labels(other);
+        let is_one_head = theirs.is_none_or(|l| l.within.is_none() && l.axis == depths);
+        let is_stacked = own.axis + 2 < from.len();
+        let at = aligned_axis(own.axis, from.len(), to.len()).filter(|_| is_stacked);
+        let of_each = at.filter(|axis| to.get(*axis) != Some(&Dim::Known(1)));
+        let is_known = theirs.is_some() || node.constant(other).is_some();
+        let is_stack = of_each.is_none_or(|axis| {
+            let count = to.get(axis).and_then(Dim::known);
+            theirs.is_none() && count.is_some() && from.get(own.axis).and_then(Dim::known) == count
+        });
+        let fits = from.get(within)?.known().is_some_and(|width| {
+            to.get(depths).and_then(Dim::known) == Some(width)
+                && theirs.is_none_or(|labels| labels.atoms.len() == width)
+        });
+        (is_one_head && is_stack && is_known && fits).then_some(CommonProduct {
+            operand,
+            depths,
+            heads: own.axis + rank - from.len(),
+            of_each,
+        })
+    })
+}
+
 fn mixed(values: &Labels, scores: &Labels, heads: usize, rank: usize) -> Option<HeadProduct> {
     let fits = scores.axis + 2 < rank && scores.atoms.len() == heads;
     fits.then(|| HeadProduct::Mixed { values: values.clone(), scores: scores.atoms.clone() })

@@ -34,7 +34,7 @@ mod window;
 
 pub use conv::{divided_pads, filters_of_channels, same_pads};
 pub use gate::{Gate, GateInputs};
-pub use heads::{HeadProduct, group_norm, head_flow, head_product};
+pub use heads::{CommonProduct, HeadProduct, common_product, group_norm, head_flow, head_product};
 pub use join::{picked, slices};
 pub use layer::{ConvGeometry, Layer, LayerKind, Pads};
 pub use linear::beside_channels;
@@ -97,6 +97,18 @@ pub enum Operand {
     Param {
         /// Axis of the constant that runs over channels.
         axis: usize,
+    },
+    /// A constant or computed value with one entry per depth, for all heads, found at `axis` in its own order.
+    Depths {
+        /// Axis of the value that runs over depths.
+        axis: usize,
+    },
+    /// A constant with one entry per depth of each head, found at these axes.
+    Entries {
+        /// Axis of the constant that runs over heads.
+        heads: usize,
+        /// Axis of the constant that runs over depths.
+        depths: usize,
     },
     /// The same for every channel (absent, scalar, or of extent 1 along the tracked axis). Channels that it
     /// has on another axis are read whole, in their own order.

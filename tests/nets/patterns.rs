@@ -4,6 +4,7 @@ mod added;
 mod attended;
 mod batched;
 mod biased;
+mod common;
 mod contracted;
 mod control;
 mod coupled;
@@ -73,7 +74,7 @@ fn each(law: fn(&Pattern)) {
             ],
             &[resized::PATTERNS, resized::NEWER, contracted::PATTERNS],
             &[ranked::PATTERNS, exchanged::PATTERNS, rotary::PATTERNS, normalised::PATTERNS],
-            &[quantised::PATTERNS, placed::PATTERNS, mixed::PATTERNS],
+            &[quantised::PATTERNS, placed::PATTERNS, mixed::PATTERNS, common::PATTERNS],
         ]
         .concat(),
         law,

@@ -38,6 +38,7 @@ pub fn permuted_with(model: &Model, seed: u64, batchnorm: BatchNorm) -> Model {
             Flow::Partwise(Partwise { operands, .. })
             | Flow::Together(Together { operands, .. }) => {
                 permute_parameters(graph, &coupling, *id, operands, &orders);
+                permute_depths(graph, &coupling, *id, operands, &orders);
                 straighten_plain(graph, &coupling, *id, operands, &orders);
             }
             Flow::Whole(_) => straighten(graph, &coupling, *id, &orders),
@@ -84,10 +85,15 @@ impl Orders {
             }
             for nest in nests {
                 let blocks = nest.blocks();
+                let common = common_order(coupling, nest, &orders, may_move, &mut rng);
                 for (block, old) in blocks.iter().zip(&order) {
                     let mut inside = blocks[*old].clone();
-                    if may_move && !nest.is_fixed {
-                        inside.shuffle(&mut rng);
+                    match &common {
+                        Some(common) => {
+                            inside = common.iter().map(|place| inside[*place]).collect();
+                        }
+                        None if may_move && !nest.is_fixed => inside.shuffle(&mut rng),
+                        None => {}
                     }
                     for (new, old) in block.iter().zip(inside) {
                         orders[nest.channels.0][*new] = old;
@@ -115,6 +121,89 @@ impl Orders {
         };
         channels.iter().map(place).collect()
     }
+}
+
+/// The order of the channels of all heads, if they have one: that of the only head which they meet, if there is one.
+fn common_order(
+    coupling: &Coupling,
+    nest: &Nest,
+    orders: &[Vec<usize>],
+    may_move: bool,
+    rng: &mut rand_chacha::ChaCha8Rng,
+) -> Option<Vec<usize>> {
+    if coupling.is_of_pairs(nest) {
+        return nest.depths.map(|depths| orders[depths.0].clone());
+    }
+    if !nest.is_common || nest.is_fixed || !may_move {
+        return None;
+    }
+    Some(match nest.depths {
+        Some(depths) => orders[depths.0].clone(),
+        None => {
+            let mut order: Vec<usize> = (0..nest.width()).collect();
+            order.shuffle(rng);
+            order
+        }
+    })
+}
+
+/// Puts values with one entry per depth, for all heads, into the order of these.
+fn permute_depths(
+    graph: &mut Graph,
+    coupling: &Coupling,
+    id: NodeId,
+    operands: &[Operand],
+    orders: &Orders,
+) {
+    let node = graph.node(id).clone();
+    let is_wide = |value: &ValueId| coupling.axis(*value).is_some_and(|axis| axis.within.is_some());
+    let mut values = node.inputs.iter().chain(&node.outputs).flatten().copied();
+    let Some(wide) = values.find(is_wide) else { return };
+    let axis = coupling.axis(wide).unwrap();
+    let shape = graph.value(wide).ty.clone().unwrap().shape.unwrap();
+    let width = shape[axis.within.unwrap()].known().unwrap();
+    let places = orders.places(&axis.channels);
+    let order: Vec<usize> = places[..width].iter().map(|place| place % width).collect();
+    for (slot, operand) in operands.iter().enumerate() {
+        if let Operand::Entries { heads, depths } = operand {
+            let value = node.inputs[slot].unwrap();
+            permute_entries(graph, value, [*heads, *depths], (&places, width));
+        }
+        let Operand::Depths { axis } = operand else { continue };
+        let value = node.inputs[slot].unwrap();
+        if let Some(tensor) = graph.initializer(value) {
+            let tensor = tensor.select(*axis, &order).unwrap();
+            graph.set_initializer(value, tensor);
+            continue;
+        }
+        let own = match coupling.axis(value) {
+            Some(own) => orders.places(&own.channels),
+            None => (0..width).collect(),
+        };
+        let at = |old: &usize| own.iter().position(|place| place == old).unwrap();
+        let wanted: Vec<usize> = order.iter().map(at).collect();
+        if !wanted.is_sorted() {
+            let moved = graph.add_value("moved", ValueKind::Detached, None);
+            gather(graph, value, *axis, &wanted, moved);
+            graph.edit_node(id, |node| node.inputs[slot] = Some(moved));
+        }
+    }
+}
+
+/// Permutes a constant with one entry per depth of each head.
+fn permute_entries(
+    graph: &mut Graph,
+    value: ValueId,
+    [heads, depths]: [usize; 2],
+    (places, width): (&[usize], usize),
+) {
+    let old = graph.initializer(value).unwrap().to_f32().unwrap().into_owned();
+    let new = ndarray::ArrayD::from_shape_fn(old.raw_dim(), |mut at| {
+        let place = places[at[heads] * width + at[depths]];
+        (at[heads], at[depths]) = (place / width, place % width);
+        old[at]
+    });
+    graph.set_initializer(value, Tensor::from_f32(&new));
 }
 
 fn permute_layer(graph: &mut Graph, coupling: &Coupling, id: LayerId, orders: &Orders) {

@@ -61,7 +61,11 @@ fn product(
     let has_constant = graph.initializer(b.value).is_some();
     let is_layer = has_constant && layer::fits(graph, [&a, &b], &letters);
     let is_free = letters.has_empty();
-    if !is_layer && !is_free && (has_constant || !terms::agree(graph, [&a, &b], &letters.summed)) {
+    // A constant is a stack of matrices only if the value has the letters of the stack, too.
+    let shared = if has_constant { letters.shared.as_slice() } else { &[] };
+    let is_stack = !has_constant || !shared.is_empty();
+    let alike = [&letters.summed[..], shared].concat();
+    if !is_layer && !is_free && !(is_stack && terms::agree(graph, [&a, &b], &alike)) {
         return None;
     }
     let kept = letters.kept();

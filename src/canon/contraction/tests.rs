@@ -46,13 +46,19 @@ fn products_with_a_matrix_are_layers() {
 #[test]
 fn a_weight_that_einsum_repeats_is_left() {
     assert_eq!(ops("nti,io->nto", [1, 8]), ["Einsum"]);
+    let repeated = |b: &mut GraphBuilder| vec![b.input("x", "n,4,6"), b.weights("w", &[1, 6, 8])];
+    assert_eq!(ops_of("nti,tio->nto", repeated), ["Einsum"]);
 }
 
 #[test]
-fn a_weight_for_each_of_several_axes_is_left() {
+fn a_weight_for_each_of_several_axes_is_a_stack_of_matrices() {
     assert_eq!(ops("nti,ti->nti", [4, 6]), ["Mul"]);
     let stacked = |b: &mut GraphBuilder| vec![b.input("x", "n,4,6"), b.weights("w", &[4, 6, 8])];
-    assert_eq!(ops_of("nti,tio->nto", stacked), ["Einsum"]);
+    let found = ops_of("nti,tio->nto", stacked);
+    assert_eq!(found.iter().filter(|op| *op == "MatMul").count(), 1, "{found:?}");
+    assert!(!found.contains(&"Einsum".to_owned()), "{found:?}");
+    let relative = |b: &mut GraphBuilder| vec![b.input("q", "n,2,3,4"), b.weights("r", &[2, 5, 4])];
+    assert_eq!(ops_of("bhwc,hkc->bhwk", relative), ["MatMul"]);
 }
 
 #[test]

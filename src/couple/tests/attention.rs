@@ -142,8 +142,57 @@ fn one_head_of_keys_and_values_leaves_the_heads_of_queries() {
     let [k, v] = [k, v].map(|x| net.graph.add_op("Unsqueeze", "one", &[x, axis], []));
     let k = net.transpose(k, &[0, 1, 3, 2]);
     let coupling = net.coupling(q, k, v);
-    assert_eq!(fixed(&coupling), [("q", true)]);
+    // Mixed values have the heads of queries, and the depths of values.
+    assert_eq!(fixed(&coupling), [("q", true), ("mixed", false)]);
     assert!(follows(&coupling, "proj"));
+}
+
+/// Whether all heads have one order of depths, and the layer of the only head that they meet.
+fn common(coupling: &Coupling) -> Vec<(&str, bool, Option<&str>)> {
+    let name = |group: GroupId| coupling.group(group).name.as_str();
+    let named = |nest: &Nest| (name(nest.channels), nest.is_common, nest.depths.map(name));
+    coupling.nests.iter().map(named).collect()
+}
+
+#[test]
+fn depths_of_queries_are_those_of_the_only_head_of_keys() {
+    let (mut net, x) = Net::new();
+    let q = net.heads("q", x);
+    let [k, v] = ["k", "v"].map(|name| {
+        let own = net.dense(name, x, [6, 4]);
+        let axis = net.ints(&[1]);
+        net.graph.add_op("Unsqueeze", "one", &[own, axis], [])
+    });
+    let k = net.transpose(k, &[0, 1, 3, 2]);
+    let coupling = net.coupling(q, k, v);
+    assert_eq!(fixed(&coupling), [("q", false), ("mixed", false)]);
+    assert_eq!(common(&coupling), [("q", true, Some("k")), ("mixed", true, Some("v"))]);
+    let (pairs, depths) = coupling.pairs_of_heads_and_depths().next().unwrap();
+    assert_eq!(coupling.group(pairs.channels).size, 8);
+    assert!(coupling.are_depths(depths) && coupling.group(depths).name == "v");
+    let proj = coupling.layers.iter().find(|layer| layer.name == "proj").unwrap();
+    let read = proj.inputs.iter().flatten().all(|channel| channel.group == pairs.channels);
+    assert!(read && proj.inputs.is_some());
+}
+
+#[test]
+fn mixed_values_that_are_summed_over_heads_are_no_pairs() {
+    let (mut net, x) = Net::new();
+    let [q, k] = ["q", "k"].map(|name| net.heads(name, x));
+    let k = net.transpose(k, &[0, 1, 3, 2]);
+    let v = net.dense("v", x, [6, 4]);
+    let axis = net.ints(&[1]);
+    let v = net.graph.add_op("Unsqueeze", "one", &[v, axis], []);
+    let scores = net.graph.add_op("MatMul", "scores", &[q, k], []);
+    let mixed = net.graph.add_op("MatMul", "mixed", &[scores, v], []);
+    let axes = [("axes", Attribute::Ints(vec![1])), ("keepdims", Attribute::Int(0))];
+    let mean = net.graph.add_op("ReduceMean", "mean", &[mixed], axes);
+    let y = net.dense("proj", mean, [4, 7]);
+    let y = net.dense("last", y, [7, 3]);
+    net.graph.outputs.push(y);
+    let coupling = coupled(&mut net.graph);
+    assert!(coupling.pairs_of_heads_and_depths().next().is_none());
+    assert!(fixed(&coupling).contains(&("q", false)), "{:?}", fixed(&coupling));
 }
 
 /// Whether depths keep their order where `normalised` changes queries and keys.
@@ -187,7 +236,7 @@ fn sums_over_depths_need_them_in_any_order() {
 }
 
 #[test]
-fn numbers_of_each_depth_keep_their_order_unless_they_are_equal() {
+fn numbers_of_each_depth_leave_depths_free() {
     let scaled = |is_even: bool| {
         fixed_by(|net, x| {
             let scale = match is_even {
@@ -198,7 +247,22 @@ fn numbers_of_each_depth_keep_their_order_unless_they_are_equal() {
         })
     };
     assert_eq!(scaled(true), named(&[("q", false), ("v", false)]));
-    assert_eq!(scaled(false), named(&[("q", true), ("k", true), ("v", false)]));
+    // All heads have these numbers in common.
+    assert_eq!(scaled(false), named(&[("q", false), ("v", false)]));
+}
+
+#[test]
+fn numbers_of_each_depth_give_all_heads_one_order() {
+    let (mut net, x) = Net::new();
+    let [q, k] = ["q", "k"].map(|name| {
+        let own = net.heads(name, x);
+        let scale = net.table(&[4]);
+        net.graph.add_op("Mul", "scaled", &[own, scale], [])
+    });
+    let k = net.transpose(k, &[0, 1, 3, 2]);
+    let v = net.heads("v", x);
+    let coupling = net.coupling(q, k, v);
+    assert_eq!(common(&coupling), [("q", true, None), ("v", false, None)]);
 }
 
 #[test]
@@ -220,11 +284,41 @@ fn products_of_each_head_with_one_table_leave_heads() {
     let scores = net.graph.add_op("Add", "sum", &[scores, shifts], []);
     let mixed = net.graph.add_op("MatMul", "mixed", &[scores, v], []);
     let coupling = net.behind(mixed);
-    // Queries and keys are one group of products, and their depths have places.
-    let nests = fixed(&coupling);
-    assert!(nests.contains(&("v", false)) && nests.contains(&("q", true)), "{nests:?}");
+    // Queries and keys are one group, and all heads have one order of depths.
+    assert_eq!(fixed(&coupling), [("q", false), ("v", false)]);
+    assert_eq!(common(&coupling), [("q", true, None), ("v", false, None)]);
     assert!(follows(&coupling, "proj"));
     assert!(coupling.layers.iter().all(|layer| layer.name != "table"));
+}
+
+#[test]
+fn constants_that_scores_mix_give_all_heads_one_order_of_values() {
+    let (mut net, x) = Net::new();
+    let [q, k, v] = ["q", "k", "v"].map(|name| net.heads(name, x));
+    let k = net.transpose(k, &[0, 1, 3, 2]);
+    let scores = net.graph.add_op("MatMul", "scores", &[q, k], []);
+    let mixed = net.graph.add_op("MatMul", "mixed", &[scores, v], []);
+    let turned = net.transpose(scores, &[2, 0, 1, 3]);
+    let table = net.table(&[5, 1, 5, 4]);
+    let more = net.graph.add_op("MatMul", "more", &[turned, table], []);
+    let more = net.transpose(more, &[1, 2, 0, 3]);
+    let mixed = net.graph.add_op("Add", "sum", &[mixed, more], []);
+    let coupling = net.behind(mixed);
+    assert_eq!(fixed(&coupling), [("q", false), ("v", false)]);
+    assert_eq!(common(&coupling), [("q", false, None), ("v", true, None)]);
+    assert!(follows(&coupling, "proj"));
+}
+
+#[test]
+fn learned_queries_of_each_head_leave_depths_free() {
+    let (mut net, x) = Net::new();
+    let [k, v] = ["k", "v"].map(|name| net.heads(name, x));
+    let k = net.transpose(k, &[0, 1, 3, 2]);
+    let q = net.table(&[1, 2, 5, 4]);
+    let coupling = net.coupling(q, k, v);
+    assert_eq!(fixed(&coupling), [("k", false), ("v", false)]);
+    assert_eq!(common(&coupling), [("k", false, None), ("v", false, None)]);
+    assert!(follows(&coupling, "proj"));
 }
 
 #[test]
@@ -244,15 +338,30 @@ fn depths_stay_free_where_samples_are_repeated_for_windows() {
 }
 
 #[test]
-fn depths_of_values_stay_free_in_linear_attention() {
+fn depths_stay_free_in_linear_attention() {
     let (mut net, x) = Net::new();
     let [q, k, v] = ["q", "k", "v"].map(|name| net.heads(name, x));
     let k = net.transpose(k, &[0, 1, 3, 2]);
     let context = net.graph.add_op("MatMul", "context", &[k, v], []);
+    let context = net.graph.add_op("Identity", "same", &[context], []);
     let mixed = net.graph.add_op("MatMul", "mixed", &[q, context], []);
     let coupling = net.behind(mixed);
-    assert_eq!(fixed(&coupling), [("q", true), ("k", true), ("v", false)]);
+    // Queries and keys are one group.
+    assert_eq!(fixed(&coupling), [("q", false), ("v", false)]);
     assert!(follows(&coupling, "proj"));
+}
+
+#[test]
+fn depths_of_keys_keep_their_order_where_the_context_has_numbers_of_each() {
+    let (mut net, x) = Net::new();
+    let [q, k, v] = ["q", "k", "v"].map(|name| net.heads(name, x));
+    let k = net.transpose(k, &[0, 1, 3, 2]);
+    let context = net.graph.add_op("MatMul", "context", &[k, v], []);
+    let table = net.table(&[4, 1]);
+    let context = net.graph.add_op("Mul", "scaled", &[context, table], []);
+    let mixed = net.graph.add_op("MatMul", "mixed", &[q, context], []);
+    let coupling = net.behind(mixed);
+    assert!(fixed(&coupling).contains(&("k", true)), "{:?}", fixed(&coupling));
 }
 
 #[test]
@@ -265,8 +374,12 @@ fn keys_and_values_are_one_group_in_attention_between_depths() {
     let mixed = net.graph.add_op("MatMul", "mixed", &[scores, v], []);
     let mixed = net.transpose(mixed, &[0, 1, 3, 2]);
     let coupling = net.behind(mixed);
-    assert_eq!(fixed(&coupling), [("q", true), ("k", false)]);
+    // Depths of queries are rows of the scores and of what is mixed by them.
+    assert_eq!(fixed(&coupling), [("q", false), ("k", false)]);
     assert!(follows(&coupling, "proj"));
+    let proj = coupling.layers.iter().find(|layer| layer.name == "proj").unwrap();
+    let queries = coupling.layers.iter().find(|layer| layer.name == "q").unwrap();
+    assert_eq!(proj.inputs.as_ref(), Some(&queries.outputs));
 }
 
 #[test]

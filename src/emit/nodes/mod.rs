@@ -2,6 +2,7 @@
 
 mod bias;
 mod columns;
+mod depths;
 pub(crate) mod grouped;
 pub(crate) mod layer;
 mod partwise;

@@ -7,9 +7,14 @@ use crate::ir::{NodeId, Tensor, ValueId};
 use crate::mtz::joint::Owner;
 use crate::ops::{Operand, Partwise};
 
+use super::depths::{heads_and_order, unlike};
+
 impl TaskEmitter<'_> {
     /// Writes a node that treats every channel by itself, once per piece.
     pub(crate) fn emit_partwise(&mut self, id: NodeId, partwise: &Partwise) -> Result<()> {
+        if self.makes_pairs(id, partwise) {
+            return self.emit_pairs(id, partwise);
+        }
         let node = self.graph().node(id);
         let Some(output) = node.outputs.iter().copied().flatten().next() else { return Ok(()) };
         let mut operands = self.held_operands(id, partwise)?;
@@ -22,7 +27,11 @@ impl TaskEmitter<'_> {
             partition = common_partition(partwise, &operands);
         }
         let Some(partition) = partition else { return self.emit_whole(id) };
+        if !have_heads_of(&partition, partwise, &operands) {
+            return Err(unlike());
+        }
         let wanted: Vec<bool> = node.outputs.iter().map(Option::is_some).collect();
+        let two_axes = self.on_two_axes(id, partwise, &operands);
         let mut pieces: Vec<Vec<Piece>> = vec![Vec::new(); wanted.len()];
         for (index, (owner, positions)) in partition.iter().enumerate() {
             let mut copy = node.clone();
@@ -39,6 +48,17 @@ impl TaskEmitter<'_> {
                     (Operand::Param { axis }, _) => {
                         let entries = self.entries(source, *axis, (positions, all));
                         self.param(source, *axis, owner, &entries)?
+                    }
+                    (Operand::Depths { axis }, _) => {
+                        let order = two_axes.as_ref().and_then(|(all, width)| {
+                            Some(heads_and_order(all.get(index)?, *width)?.1)
+                        });
+                        self.depths(source, *axis, owner, &order.ok_or_else(unlike)?)?
+                    }
+                    (Operand::Entries { heads, depths }, _) => {
+                        let (all, width) = two_axes.as_ref().ok_or_else(unlike)?;
+                        let piece = (all.get(index).ok_or_else(unlike)?.as_slice(), *width);
+                        self.entries_of_heads(source, [*heads, *depths], owner, piece)?
                     }
                     (Operand::Shape { entry, width }, _) => {
                         let counts = (expanded.len() / width, all / width);
@@ -201,6 +221,20 @@ fn common_partition(partwise: &Partwise, operands: &[Option<Held>]) -> Option<Pa
         None if fewest == expected => heads.into_iter().next(),
         None => None,
     }
+}
+
+/// Whether operands of which only heads count have pieces of the heads that a partition of other channels has.
+fn have_heads_of(partition: &Parts, partwise: &Partwise, operands: &[Option<Held>]) -> bool {
+    let all = partwise.output.atoms.len();
+    partwise.operands.iter().zip(operands).all(|(role, held)| match (role, held) {
+        (Operand::Heads { count }, Some(Held::Pieces { len, pieces, .. })) => {
+            let own = pieces.iter().map(|p| (p.owner.clone(), p.positions.clone())).collect();
+            let heads = in_heads(&own, len / (*count).max(1));
+            heads.is_some() && heads == in_heads(partition, all / (*count).max(1))
+        }
+        (Operand::Heads { .. }, _) => false,
+        _ => true,
+    })
 }
 
 /// Converts positions of channels to positions of heads of `width` channels; `None` if a piece cuts a

@@ -55,6 +55,7 @@ fn cut(nest: &Nest, lead: &[Block], own: &[Block]) -> Option<Vec<Block>> {
         };
         return Some(lead.iter().map(follow).collect());
     }
+    let places = nest.places();
     let is_alike = |(block, lead): (&Block, &Block)| {
         let order: Vec<usize> =
             block.channels.chunks(nest.width()).map(|run| nest.head_of[run[0]]).collect();
@@ -63,8 +64,16 @@ fn cut(nest: &Nest, lead: &[Block], own: &[Block]) -> Option<Vec<Block>> {
             let inside = run.iter().all(|c| nest.head_of[*c] == *head);
             inside && run.len() == nest.width() && (!nest.is_fixed || run.is_sorted())
         });
-        block.owner == lead.owner && order == lead.channels && whole.all(|whole| whole)
+        let is_whole = whole.all(|whole| whole);
+        let orders = || block.channels.chunks(nest.width()).map(|run| order_in(&places, run));
+        let is_common = !nest.is_common || orders().zip(orders().skip(1)).all(|(a, b)| a == b);
+        block.owner == lead.owner && order == lead.channels && is_whole && is_common
     };
     let fits = own.len() == lead.len() && own.iter().zip(lead).all(is_alike);
     fits.then(|| own.to_vec())
+}
+
+/// The places of channels in their head.
+fn order_in(places: &[usize], run: &[usize]) -> Vec<usize> {
+    run.iter().map(|channel| places[*channel]).collect()
 }

@@ -2,7 +2,8 @@
 //!
 //! A [table](crate::mtz::site::Tables) is no layer: there is no sum of products that the next refit could fit it to. Its
 //! common numbers are the means over the tasks, in the order of the paired channels; layers behind are fitted to
-//! what these give. A merge that shares only a part leaves tables to the tasks.
+//! what these give. Tables that are far from their mean stay, since nothing could make up for it. A merge that shares
+//! only a part leaves tables to the tasks.
 
 use std::collections::HashMap;
 
@@ -16,6 +17,10 @@ use crate::mtz::options::{MergeOptions, Method};
 use crate::mtz::site::{Tables, corresponding_tables};
 
 use super::Driver;
+
+/// Tables stay each task's own if what differs from their mean is more than this part of their energy. Independent
+/// numbers around zero have half of it, scales near one a small part.
+const FAR: f64 = 0.1;
 
 /// The numbers of one task's table, with the place of each entry's neuron in the first task's table.
 struct Numbers {
@@ -70,7 +75,8 @@ impl Driver<'_> {
         Ok(Some(found))
     }
 
-    /// Writes the mean of corresponding tables into all of them. Equal ones stay, bit for bit.
+    /// Writes the mean of corresponding tables into all of them, unless they are far from it. Equal ones stay, bit
+    /// for bit.
     fn fuse_table(&mut self, tables: &Tables, numbers: &[Numbers]) -> Result<bool> {
         let ordered: Vec<ArrayD<f64>> =
             tables.iter().zip(numbers).map(|((_, table), own)| in_order(own, table.axis)).collect();
@@ -86,6 +92,11 @@ impl Driver<'_> {
         let mut mean = ArrayD::zeros(shape);
         for ((task, _), own) in tables.iter().zip(&ordered) {
             mean.scaled_add(weight(*task) / total, own);
+        }
+        let energy = |numbers: &ArrayD<f64>| numbers.iter().map(|v| v * v).sum::<f64>();
+        let differs: f64 = ordered.iter().map(|own| energy(&(own - &mean))).sum();
+        if differs > FAR * ordered.iter().map(energy).sum::<f64>() {
+            return Ok(false);
         }
         for ((task, table), own) in tables.iter().zip(numbers) {
             let common = match table.axis {

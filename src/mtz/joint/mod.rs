@@ -9,6 +9,7 @@ mod layout;
 pub(crate) mod matrix;
 mod model;
 mod neurons;
+mod pairs;
 mod places;
 mod repeated;
 mod sum;

@@ -58,8 +58,10 @@ impl JointModel {
     /// Makes two channels one neuron, and with them all channels that share either of them already.
     /// Their attention heads are paired too, unless they are paired with others. Channels whose neurons a
     /// group has side by side stay apart.
+    ///
+    /// Pairs of heads and depths follow these.
     pub(crate) fn share(&mut self, a: TaskChannel, b: TaskChannel) {
-        if !self.make_one(a, b) {
+        if self.follows_others(a.task.group(a.channel.group)) || !self.share_one(a, b) {
             return;
         }
         let head = |own: TaskChannel| {
@@ -68,8 +70,18 @@ impl JointModel {
         };
         let Some((a, b)) = head(a).zip(head(b)) else { return };
         if self.neuron(a).is_none() || self.neuron(b).is_none() {
-            self.make_one(a, b);
+            self.share_one(a, b);
         }
+    }
+
+    /// Makes two channels one neuron, and shares the pairs that they are in. Returns whether they are one neuron now.
+    fn share_one(&mut self, a: TaskChannel, b: TaskChannel) -> bool {
+        let is_one = self.make_one(a, b);
+        let followers = self.that_follow(a.task.group(a.channel.group));
+        if is_one && !followers.is_empty() {
+            self.share_pairs(&followers);
+        }
+        is_one
     }
 
     /// Makes two channels one neuron, unless a group would hold that neuron twice. Returns whether they
@@ -114,6 +126,17 @@ impl JointModel {
 
     /// Unshares all channels of a group.
     pub(crate) fn unshare(&mut self, own: TaskGroup) {
+        if self.follows_others(own) {
+            return;
+        }
+        let followers = self.that_follow(own);
+        self.unshare_one(own);
+        if !followers.is_empty() {
+            self.share_pairs(&followers);
+        }
+    }
+
+    fn unshare_one(&mut self, own: TaskGroup) {
         let gone: BTreeSet<Neuron> =
             self.sharing[own.task.0][own.group.0].iter_mut().filter_map(Option::take).collect();
         let owners = self.owners();
@@ -125,8 +148,11 @@ impl JointModel {
             return;
         };
         let sharing = &self.sharing[own.task.0];
+        let coupling = self.task(own.task).coupling();
         let is_shared = |group: GroupId| sharing[group.0].iter().any(Option::is_some);
-        if is_shared(heads) && !nests.iter().any(|n| n.heads == heads && is_shared(n.channels)) {
+        let mut others =
+            nests.iter().filter(|nest| nest.heads == heads && !coupling.is_of_pairs(nest));
+        if is_shared(heads) && !others.any(|nest| is_shared(nest.channels)) {
             self.unshare(own.task.group(heads));
         }
     }

@@ -232,6 +232,10 @@ impl Places {
                         None => lead.into_iter().for_each(|lead| self.fix(lead)),
                     }
                 }
+                // Numbers that heads have in common, or by head and depth, stay in their order.
+                Operand::Depths { .. } | Operand::Entries { .. } => {
+                    lead.into_iter().chain([value]).for_each(|value| self.fix(value));
+                }
                 Operand::Plain | Operand::Heads { .. } | Operand::Shape { .. } => self.fix(value),
             }
         }

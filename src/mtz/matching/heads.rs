@@ -4,6 +4,7 @@ use ndarray::{Array2, ArrayView2, Axis};
 
 use crate::error::Result;
 
+use super::common_order::{Orders, Sides};
 use super::{Matcher, Pairing, Quota, Share, pair_by_owners};
 
 /// The cost of each pair of heads, and the pairs of channels of each.
@@ -18,6 +19,8 @@ pub(crate) struct HeadBlocks {
     pub(crate) columns: Vec<Vec<usize>>,
     /// Whether the channels of a head keep their order.
     pub(crate) is_fixed: bool,
+    /// The family of each row's head, if all heads of a family have one order of channels: they are paired alike.
+    pub(crate) families: Option<Vec<usize>>,
     /// The pairs of heads, if other channels have paired them already.
     pub(crate) known: Option<Vec<(usize, usize)>>,
     /// Costs of pairs of heads in other groups with the same heads, rows × columns.
@@ -34,14 +37,25 @@ impl HeadBlocks {
 
     /// The cost of every pair of heads, and its best pairs of channels, row by row.
     fn all_pairs(&self, matcher: &dyn Matcher, cost: ArrayView2<f64>) -> Result<AllPairs> {
+        let orders = self.common_orders(matcher, cost)?;
         let mut inside = Vec::new();
         let mut totals = Array2::zeros((self.rows.len(), self.columns.len()));
         for ((a, b), total) in totals.indexed_iter_mut() {
-            let pairs = self.inside(matcher, cost, (a, b))?;
+            let pairs = self.inside(matcher, cost, (a, b), &orders)?;
             *total = pairs.iter().map(|pair| cost[*pair]).sum();
             inside.push(pairs);
         }
         Ok((totals, inside))
+    }
+
+    /// The order of each family, if heads have one.
+    fn common_orders(&self, matcher: &dyn Matcher, cost: ArrayView2<f64>) -> Result<Orders> {
+        let Some(families) = self.families.as_ref().filter(|_| !self.is_fixed) else {
+            return Ok(Orders::new());
+        };
+        let known = self.known.as_deref();
+        let sides = Sides { rows: &self.rows, columns: &self.columns, known };
+        sides.common_orders(families, matcher, cost)
     }
 
     /// The best pairs of the channels of two heads.
@@ -50,8 +64,14 @@ impl HeadBlocks {
         matcher: &dyn Matcher,
         cost: ArrayView2<f64>,
         (a, b): (usize, usize),
+        orders: &Orders,
     ) -> Result<Vec<(usize, usize)>> {
         let (rows, columns) = (&self.rows[a], &self.columns[b]);
+        let family = self.families.as_ref().and_then(|families| families.get(a));
+        if let Some(order) = family.filter(|_| !self.is_fixed).and_then(|own| orders.get(own)) {
+            let column = |place: &usize| columns.get(*place).copied();
+            return Ok(rows.iter().copied().zip(order.iter().filter_map(column)).collect());
+        }
         if self.is_fixed {
             return Ok(rows.iter().copied().zip(columns.iter().copied()).collect());
         }
@@ -87,7 +107,8 @@ pub(crate) fn pair_heads(
     let quota = share.quota(cost)?;
     let Some(width) = blocks.width() else { return Pairing::new(cost, Vec::new()) };
     if let Some(known) = &blocks.known {
-        let pairs = known.iter().map(|pair| blocks.inside(matcher, cost, *pair));
+        let orders = blocks.common_orders(matcher, cost)?;
+        let pairs = known.iter().map(|pair| blocks.inside(matcher, cost, *pair, &orders));
         return Pairing::new(cost, pairs.collect::<Result<Vec<_>>>()?.concat());
     }
     let (mut totals, inside) = blocks.all_pairs(matcher, cost)?;
@@ -113,7 +134,8 @@ mod tests {
 
     fn blocks(is_fixed: bool, known: Option<Vec<(usize, usize)>>) -> HeadBlocks {
         let both = vec![vec![0, 1], vec![2, 3]];
-        HeadBlocks { rows: both.clone(), columns: both, is_fixed, known, elsewhere: None }
+        let (families, elsewhere) = (None, None);
+        HeadBlocks { rows: both.clone(), columns: both, is_fixed, families, known, elsewhere }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! line and their help come from there.
 
 mod by_owners;
+mod common_order;
 mod greedy;
 mod heads;
 mod optimal;

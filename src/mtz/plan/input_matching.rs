@@ -180,7 +180,8 @@ impl PlanState<'_> {
             }
             Some(_) => ProducerState::None,
         };
-        (own.end() != Some(End::Input)).then(|| GroupFacts {
+        let is_free = own.end() != Some(End::Input) && !self.joint.follows_others(place);
+        is_free.then(|| GroupFacts {
             producers,
             correspondence,
             neurons: shared.collect(),

@@ -164,6 +164,10 @@ fn share(
 fn in_heads(joint: &JointModel, a: TaskChannel, b: TaskChannel, count: usize) -> usize {
     let nest = |own: TaskChannel| joint.task(own.task).coupling().nest(own.channel.group);
     match (nest(a), nest(b)) {
+        (None, None) if are_depths(joint, a) || are_depths(joint, b) => {
+            let size = |own: TaskChannel| joint.group(own.task.group(own.channel.group)).size;
+            if count == size(a) && count == size(b) { count } else { 0 }
+        }
         (None, None) => count,
         (Some(x), Some(y)) if x.width() == y.width() => {
             let neurons = |own: TaskChannel, heads: GroupId| {
@@ -179,6 +183,11 @@ fn in_heads(joint: &JointModel, a: TaskChannel, b: TaskChannel, count: usize) ->
         }
         _ => 0,
     }
+}
+
+/// Whether a channel is a depth of heads elsewhere, which are paired with all their depths.
+fn are_depths(joint: &JointModel, own: TaskChannel) -> bool {
+    joint.task(own.task).coupling().are_depths(own.channel.group)
 }
 
 fn quota(budget: &Budget, name: &str, most: usize, nets: usize) -> Result<usize> {
