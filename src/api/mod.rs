@@ -10,6 +10,7 @@ mod checksum;
 pub(crate) mod data;
 mod defaults;
 pub(crate) mod footprint;
+mod fix;
 mod frontier;
 pub(crate) mod inputs;
 mod inspect;
@@ -32,6 +33,7 @@ mod worker;
 
 pub use calibrate::{add_statistics, calibrate};
 pub use data::DataInput;
+pub use fix::fix;
 pub use frontier::FrontierDestination;
 pub use inspect::inspect;
 pub use joint::Joint;
