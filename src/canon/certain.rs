@@ -17,6 +17,9 @@ use super::{CanonOptions, branches, settle, shapes, types};
 /// Most nodes that are tried in one pass.
 const MOST_TRIALS: usize = 64;
 
+/// Limit of the nodes of all copies, above one copy per branch.
+const MOST_COPIES: usize = 1 << 16;
+
 /// Most rounds in which further conditions are decided in a trial.
 const MOST_ROUNDS: usize = 16;
 
@@ -31,7 +34,8 @@ pub(super) fn run(model: &mut Model, options: &CanonOptions) -> Result<bool> {
     }
     let order = model.graph.topological_order()?;
     let choices = order.into_iter().filter(|id| differs(&model.graph, *id));
-    let choices: Vec<NodeId> = choices.take(MOST_TRIALS).collect();
+    let trials = MOST_COPIES / model.graph.nodes().count().max(1);
+    let choices: Vec<NodeId> = choices.take(trials.clamp(1, MOST_TRIALS)).collect();
     let mut modified = false;
     for id in choices {
         if !model.graph.nodes().any(|(other, _)| other == id) {

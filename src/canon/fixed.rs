@@ -42,11 +42,29 @@ pub fn fix_inputs(mut model: Model, inputs: &[(String, String)]) -> Result<Model
     }
 }
 
+/// A part of a canonical model, with the branches that follow from the shapes of its inputs. Runtimes that are told
+/// shapes refuse a branch for others, even if it is never taken. A part in which something is amiss stays as it is.
+pub fn with_branches_taken(model: Model) -> Model {
+    if !model.graph.nodes().any(|(_, node)| node.is("If")) {
+        return model;
+    }
+    let mut taken = model.clone();
+    match settle(&mut taken).and_then(|()| follow(&mut taken)) {
+        Ok(()) => taken,
+        Err(_) => model,
+    }
+}
+
 fn decide(model: &mut Model) -> Result<()> {
     constants::to_initializers(&mut model.graph);
     limits::check(&model.graph)?;
     upgrade::run(model, None)?;
     settle(model)?;
+    follow(model)
+}
+
+/// Computes sizes and conditions, and takes branches, until nothing follows any more.
+fn follow(model: &mut Model) -> Result<()> {
     repeat(&[DECIDED], model, &CanonOptions::default(), &mut fold::Budget::of_sizes())
 }
 
@@ -150,6 +168,31 @@ mod tests {
             let constants = graph.values().filter(|(id, _)| graph.initializer(*id).is_some());
             let names: Vec<&str> = constants.map(|(_, value)| value.name.as_str()).collect();
             assert_eq!(names, [weight]);
+        }
+    }
+
+    /// As where the frames of a sound are counted at run time, and a step of calibration begins behind them.
+    #[test]
+    fn the_shapes_of_a_part_decide_about_its_branches() {
+        for (extent, op) in [("1", "Neg"), ("3", "Relu"), ("frames", "If")] {
+            let mut b = GraphBuilder::new("part", 17);
+            let x = b.input("x", &format!("samples,4,{extent}"));
+            let (last, one) = (b.ints("last", &[-1]), b.ints("one", &[1]));
+            let shape = b.op("Shape", "shape", &[x], []);
+            let own = b.op("Gather", "extent", &[shape, last], []);
+            let is_one = b.op("Equal", "is_one", &[own, one], []);
+            let branches = [("then_branch", "Neg"), ("else_branch", "Relu")].map(|(name, op)| {
+                let mut branch = Graph::new(name);
+                let x = branch.add_value("x", ValueKind::Captured(x), None);
+                branch.outputs = vec![branch.add_op(op, op, &[x], [])];
+                (name, Attribute::Graph(Box::new(branch)))
+            });
+            let y = b.op("If", "y", &[is_one], branches);
+            let taken = with_branches_taken(b.build(&[y]));
+            assert_eq!(taken.graph.outputs, [y]);
+            let producer = taken.graph.producer(y).unwrap();
+            assert_eq!(taken.graph.node(producer).op, op);
+            assert_eq!(taken.graph.inputs, [x]);
         }
     }
 

@@ -84,7 +84,7 @@ use std::ops::Deref;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Model, NodeId, ValueId};
 
-pub use fixed::fix_inputs;
+pub use fixed::{fix_inputs, with_branches_taken};
 pub use fold::dequantise;
 pub use limits::check_sizes;
 pub use regroup::{PerGroup, per_group, regroup};
