@@ -171,8 +171,7 @@ pub(crate) fn fix(
     output: PathBuf,
     listener: Py<PyAny>,
 ) -> PyResult<()> {
-    Listener::new(listener)
-        .run(py, |progress| onnx_zip::fix(&model.0, &inputs, &output, progress))
+    Listener::new(listener).run(py, |progress| onnx_zip::fix(&model.0, &inputs, &output, progress))
 }
 
 /// Compares a joint model with its originals.

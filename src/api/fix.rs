@@ -12,8 +12,8 @@ use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 
 /// Sets inputs of a model to constants, and writes what is left of the model to the file `output`: without these
-/// inputs, and without the branches that are not taken any more. Each of `values` is the name of an input and its
-/// value: one number for all elements, or one per element with commas between.
+/// inputs, and without the branches that are not taken any more and the inputs that only these read. Each of `values`
+/// is the name of an input and its value: one number for all elements, or one per element with commas between.
 ///
 /// ```no_run
 /// use onnx_zip::{Silent, fix};

@@ -4,10 +4,12 @@
 //! followed inside the branches between which it decides, so their layers cannot be shared. With a value for the
 //! input one branch is left.
 
+use std::collections::BTreeSet;
+
 use ndarray::{ArrayD, IxDyn};
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::{DataType, Dim, Graph, Model, Tensor, TensorType};
+use crate::ir::{DataType, Dim, Graph, Model, Tensor, TensorType, ValueId};
 use crate::naming::shown;
 
 use super::Run::{Fold, Rewrite};
@@ -26,15 +28,19 @@ const DECIDED: &[Pass] = &[
 ];
 
 /// A model with inputs set to constants. Each has its name and its value as text: one number for all elements, or
-/// one per element with commas between.
+/// one per element with commas between. Inputs that only the other branches read go, too.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`] for an input that there is not, and for a value that it cannot have; else as
 /// [`super::canonicalise`].
 pub fn fix_inputs(mut model: Model, inputs: &[(String, String)]) -> Result<Model> {
     let mut set_all = || {
+        let before = read_inputs(&model.graph);
         inputs.iter().try_for_each(|(input, value)| set(&mut model.graph, input, value))?;
-        decide(&mut model)
+        decide(&mut model)?;
+        let after = read_inputs(&model.graph);
+        model.graph.inputs.retain(|input| after.contains(input) || !before.contains(input));
+        Ok(())
     };
     match set_all() {
         Ok(()) => Ok(model),
@@ -53,6 +59,14 @@ pub fn with_branches_taken(model: Model) -> Model {
         Ok(()) => taken,
         Err(_) => model,
     }
+}
+
+/// The inputs that are read or returned.
+fn read_inputs(graph: &Graph) -> BTreeSet<ValueId> {
+    let readers = graph.consumers();
+    let is_read =
+        |input: &ValueId| !readers[input.index()].is_empty() || graph.outputs.contains(input);
+    graph.inputs.iter().copied().filter(is_read).collect()
 }
 
 fn decide(model: &mut Model) -> Result<()> {
@@ -95,9 +109,9 @@ fn tensor(ty: Option<&TensorType>, text: &str) -> Result<Tensor, (String, String
         shape.as_ref().and_then(|dims| dims.iter().map(Dim::known).collect());
     let dims = dims.ok_or_else(open)?;
     let elements = dims.iter().try_fold(1usize, |all, extent| all.checked_mul(*extent));
-    let elements = elements.filter(|all| *all <= MOST_ELEMENTS).ok_or_else(|| {
-        fault("has too many elements to be set", "set inputs of few elements")
-    })?;
+    let elements = elements
+        .filter(|all| *all <= MOST_ELEMENTS)
+        .ok_or_else(|| fault("has too many elements to be set", "set inputs of few elements"))?;
     let mut words: Vec<&str> = text.split(',').map(str::trim).collect();
     if words.len() == 1 {
         words = vec![text.trim(); elements];
@@ -139,6 +153,8 @@ mod tests {
     fn two_rates() -> Model {
         let mut b = GraphBuilder::new("net", 17);
         let (x, rate) = (b.input("x", "n,8"), b.typed_input("rate", DataType::I64, "1"));
+        b.input("unread", "n");
+        let bias = b.input("bias", "n,8");
         let wanted = b.ints("wanted", &[16_000]);
         let is_high = b.op("Equal", "is_high", &[rate, wanted], []);
         let branches = ["then_branch", "else_branch"].map(|name| {
@@ -146,7 +162,12 @@ mod tests {
             let mut branch = Graph::new(name);
             let [x, w] = [("x", x), ("w", w)]
                 .map(|(name, outer)| branch.add_value(name, ValueKind::Captured(outer), None));
-            branch.outputs = vec![branch.add_op("MatMul", &format!("{name}.fc"), &[x, w], [])];
+            let y = branch.add_op("MatMul", &format!("{name}.fc"), &[x, w], []);
+            let bias = branch.add_value("bias", ValueKind::Captured(bias), None);
+            branch.outputs = vec![match name {
+                "then_branch" => branch.add_op("Add", "add", &[y, bias], []),
+                _ => y,
+            }];
             (name, Attribute::Graph(Box::new(branch)))
         });
         let y = b.op("If", "y", &[is_high], branches);
@@ -162,8 +183,15 @@ mod tests {
         for (value, weight) in [("16000", "then_branch.w"), ("8000", "else_branch.w")] {
             let graph = fixed("rate", value).unwrap().graph;
             let nodes: Vec<&str> = graph.nodes().map(|(_, node)| node.op.as_str()).collect();
-            assert_eq!(nodes, ["MatMul"]);
-            assert_eq!(graph.inputs.len(), 1);
+            let inputs: Vec<&str> =
+                graph.inputs.iter().map(|input| graph.value(*input).name.as_str()).collect();
+            match value {
+                "16000" => assert_eq!(
+                    (nodes, inputs),
+                    (vec!["MatMul", "Add"], vec!["x", "unread", "bias"])
+                ),
+                _ => assert_eq!((nodes, inputs), (vec!["MatMul"], vec!["x", "unread"])),
+            }
             assert_eq!(graph.value(graph.outputs[0]).name, "y");
             let constants = graph.values().filter(|(id, _)| graph.initializer(*id).is_some());
             let names: Vec<&str> = constants.map(|(_, value)| value.name.as_str()).collect();
