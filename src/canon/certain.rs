@@ -17,7 +17,7 @@ use super::{CanonOptions, branches, settle, shapes, types};
 /// Most nodes that are tried in one pass.
 const MOST_TRIALS: usize = 64;
 
-/// Limit of the nodes of all copies, above one copy per branch.
+/// Limit of the nodes of all copies, each tried node counted once.
 const MOST_COPIES: usize = 1 << 16;
 
 /// Most rounds in which further conditions are decided in a trial.
@@ -32,15 +32,11 @@ pub(super) fn run(model: &mut Model, options: &CanonOptions) -> Result<bool> {
     if repeats(&model.graph) {
         return Ok(false);
     }
-    let order = model.graph.topological_order()?;
-    let choices = order.into_iter().filter(|id| differs(&model.graph, *id));
-    let trials = MOST_COPIES / model.graph.nodes().count().max(1);
-    let choices: Vec<NodeId> = choices.take(trials.clamp(1, MOST_TRIALS)).collect();
-    let mut modified = false;
-    for id in choices {
-        if !model.graph.nodes().any(|(other, _)| other == id) {
-            continue;
-        }
+    let mut trials = (MOST_COPIES / model.graph.nodes().count().max(1)).min(MOST_TRIALS);
+    let (mut tried, mut modified) = (BTreeSet::new(), false);
+    while let Some(id) = next(&model.graph, &tried)?.filter(|_| trials > 0) {
+        tried.insert(id);
+        trials -= 1;
         let fails = [true, false].map(|holds| fails(model, options, id, holds));
         if fails[0] == fails[1] {
             continue;
@@ -52,6 +48,12 @@ pub(super) fn run(model: &mut Model, options: &CanonOptions) -> Result<bool> {
         }
     }
     Ok(modified)
+}
+
+/// The first node to try that was not tried before. What it returns may decide about later ones.
+fn next(graph: &Graph, tried: &BTreeSet<NodeId>) -> Result<Option<NodeId>> {
+    let mut order = graph.topological_order()?.into_iter();
+    Ok(order.find(|id| !tried.contains(id) && differs(graph, *id)))
 }
 
 fn repeats(graph: &Graph) -> bool {
