@@ -41,9 +41,11 @@ pub(super) fn run(model: &mut Model, options: &CanonOptions) -> Result<bool> {
         if fails[0] == fails[1] {
             continue;
         }
-        let mut names = node_names(&model.graph);
-        if branches::take(&mut model.graph, &mut names, id, fails[1]).is_some() {
-            settle(model)?;
+        let (mut taken, mut names) = (model.clone(), node_names(&model.graph));
+        let found = branches::take(&mut taken.graph, &mut names, id, fails[1]);
+        // Shapes that the file declares may contradict the branch, and then the model stays as it is.
+        if found.is_some() && settle(&mut taken).is_ok() {
+            *model = taken;
             modified = true;
         }
     }
@@ -146,7 +148,7 @@ mod tests {
         b.op("If", "squeezed", &[is_one], branches)
     }
 
-    /// A value with an axis in front, unless it has two axes; and whether it has.
+    /// A value with an axis in front, unless it has two axes, as TorchScript writes a cell for one sample.
     fn batched(b: &mut GraphBuilder, x: ValueId) -> ValueId {
         let two = b.constant("two", Tensor::from_i64(Vec::new(), &[2]));
         let shape = b.op("Shape", "shape", &[x], []);
@@ -183,8 +185,8 @@ mod tests {
         let (w, r) = (b.weights("w", &[1, 8, 4]), b.weights("r", &[1, 8, 2]));
         let y = b.op("LSTM", "lstm", &[x, w, r], [("hidden_size", 2.into())]);
         let found = operators(b.build(&[y]));
-        assert!(!found.contains(&"If".to_owned()), "{found:?}");
-        assert!(found.contains(&"Squeeze".to_owned()), "{found:?}");
+        let has = |op: &str| found.iter().any(|own| own == op);
+        assert!(has("LSTM") && !has("If"), "{found:?}");
     }
 
     #[test]
