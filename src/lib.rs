@@ -142,7 +142,7 @@ pub use api::options::{
 };
 pub use api::{
     DataInput, Destination, FrontierDestination, Joint, Merged, Merger, ModelInput,
-    RetrainDestination, Retrainer, add_statistics, calibrate, inspect, plan, prune, read_plan,
+    RetrainDestination, Retrainer, add_statistics, calibrate, fix, inspect, plan, prune, read_plan,
     verify, worker,
 };
 pub use calib::data::Arrays;

@@ -1,7 +1,7 @@
 """Merge several pre-trained ONNX networks into one smaller multi-task model.
 
 ``merge`` makes a :class:`Joint` model, ``plan`` tells what it would do, ``frontier`` measures what joint
-models of several sizes cost, ``inspect`` shows one model,
+models of several sizes cost, ``inspect`` shows one model, ``fix`` sets inputs of one to constants,
 ``verify`` compares a joint model with its originals, ``retrain`` trains one a little more, ``prune``
 leaves out weights, and ``calibrate`` stores statistics. Keywords are the options of the command line,
 with the same defaults.
@@ -29,6 +29,7 @@ __all__ = [
     "Verification",
     "calibrate",
     "errors",
+    "fix",
     "frontier",
     "inspect",
     "merge",
@@ -271,6 +272,39 @@ def retrain(joint, teachers=(), data=None, *, progress=False, **options):
     finally:
         heard.close()
     return Joint._of(native, Report(text, told))
+
+
+def fix(model, inputs, *, output=None, progress=False):
+    """Set inputs of a model to constants, and keep the branches that these take.
+
+    Layers inside branches that an input decides about, such as a sampling rate, cannot be shared. What is left
+    of the model lacks these inputs and the other branches.
+
+    Parameters
+    ----------
+    model : str, os.PathLike, bytes or onnx.ModelProto
+        The model.
+    inputs : dict
+        A value for each input that is set: a number or a flag for all its elements, or a list of them.
+    output : str or os.PathLike, optional
+        Where to write what is left.
+    progress : bool or callable, default: False
+        As for :func:`merge`.
+
+    Returns
+    -------
+    None or bytes
+        The serialised model if there is no ``output``.
+    """
+    heard = listener(progress)
+    with tempfile.TemporaryDirectory(prefix="onnx-zip-") as folder:
+        path = Path(folder) / "fixed.onnx" if output is None else Path(os.fspath(output))
+        try:
+            found = [(str(name), _inputs.value(value)) for name, value in inputs.items()]
+            _native.fix(_inputs.model(model), found, os.fspath(path), heard)
+        finally:
+            heard.close()
+        return path.read_bytes() if output is None else None
 
 
 @documented("prune")

@@ -69,6 +69,13 @@ class Joint:
     ) -> dict[str, np.ndarray]: ...
 
 def inspect(model: _Model) -> Report: ...
+def fix(
+    model: _Model,
+    inputs: Mapping[str, Any],
+    *,
+    output: _Path | None = None,
+    progress: _Progress = False,
+) -> bytes | None: ...
 def merge(
     models: _Models,
     data: _Data = None,

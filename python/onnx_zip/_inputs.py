@@ -38,6 +38,12 @@ def model(given):
     )
 
 
+def value(given):
+    """The text of the value of an input."""
+    words = np.asarray(given).ravel().tolist()
+    return ",".join(str(word).lower() if isinstance(word, bool) else str(word) for word in words)
+
+
 def models(given):
     """Models, and their names where they have some."""
     if isinstance(given, Mapping):

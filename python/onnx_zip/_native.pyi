@@ -67,6 +67,9 @@ def frontier(
     listener: Any,
 ) -> tuple[tuple[str, str], str, str, str]: ...
 def inspect(model: _Model) -> tuple[str, str]: ...
+def fix(
+    model: _Model, inputs: Sequence[tuple[str, str]], output: str, listener: Any
+) -> None: ...
 def verify(
     joint: str,
     models: Sequence[_Model],

@@ -69,6 +69,15 @@ class Joint:
     def _repr_html_(self) -> str | None: ...
 '''
 
+FIX = '''def fix(
+    model: _Model,
+    inputs: Mapping[str, Any],
+    *,
+    output: _Path | None = None,
+    progress: _Progress = False,
+) -> bytes | None: ...
+'''
+
 # Per function: its command, what stands before the options, and what it returns.
 FUNCTIONS = {
     "merge": (
@@ -144,6 +153,7 @@ def stub():
     )
     parts.append(f"    def run(\n        {run},\n    ) -> dict[str, np.ndarray]: ...\n")
     parts.append("\ndef inspect(model: _Model) -> Report: ...\n")
+    parts.append(FIX)
     for name, (fixed, result) in FUNCTIONS.items():
         lines = ",\n    ".join([*fixed.split(", "), *parameters(name)])
         parts.append(f"def {name}(\n    {lines},\n) -> {result}: ...\n")

@@ -162,6 +162,18 @@ pub(crate) fn inspect(py: Python<'_>, model: Model) -> PyResult<Told> {
     told(&found, found.text())
 }
 
+/// Sets inputs of a model to constants.
+#[pyfunction]
+pub(crate) fn fix(
+    py: Python<'_>,
+    model: Model,
+    inputs: Vec<(String, String)>,
+    output: PathBuf,
+    listener: Py<PyAny>,
+) -> PyResult<()> {
+    Listener::new(listener).run(py, |progress| onnx_zip::fix(&model.0, &inputs, &output, progress))
+}
+
 /// Compares a joint model with its originals.
 #[pyfunction]
 pub(crate) fn verify(

@@ -58,6 +58,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(commands::plan, module)?)?;
     module.add_function(wrap_pyfunction!(commands::frontier, module)?)?;
     module.add_function(wrap_pyfunction!(commands::inspect, module)?)?;
+    module.add_function(wrap_pyfunction!(commands::fix, module)?)?;
     module.add_function(wrap_pyfunction!(commands::verify, module)?)?;
     module.add_function(wrap_pyfunction!(commands::prune, module)?)?;
     module.add_function(wrap_pyfunction!(commands::calibrate, module)?)?;

@@ -267,3 +267,30 @@ def test_samples_come_from_files_of_any_format(digits, others, quick):
     ]:
         joint = onnx_zip.merge([digits, others], data=formats / name, **few, **more)
         assert joint.to_bytes() == expected, name
+
+
+def test_fix_takes_the_branches_of_a_value(tmp_path):
+    def branch(name, op):
+        result = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        return onnx.helper.make_graph([onnx.helper.make_node(op, ["x"], [name])], name, [], [result])
+
+    branches = {"then_branch": branch("high", "Relu"), "else_branch": branch("low", "Neg")}
+    nodes = [
+        onnx.helper.make_node("Equal", ["rate", "wanted"], ["is_high"]),
+        onnx.helper.make_node("If", ["is_high"], ["y"], **branches),
+    ]
+    info = onnx.helper.make_tensor_value_info
+    inputs = [info("x", onnx.TensorProto.FLOAT, ["n", 3]), info("rate", onnx.TensorProto.INT64, [])]
+    outputs = [info("y", onnx.TensorProto.FLOAT, ["n", 3])]
+    wanted = onnx.numpy_helper.from_array(np.array(16000), "wanted")
+    graph = onnx.helper.make_graph(nodes, "net", inputs, outputs, [wanted])
+    opset = onnx.helper.make_opsetid("", 17)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    for rate, op in [(16000, "Relu"), (8000, "Neg")]:
+        fixed = onnx.load_from_string(onnx_zip.fix(model, {"rate": rate}))
+        assert [node.op_type for node in fixed.graph.node] == [op]
+        assert [value.name for value in fixed.graph.input] == ["x"]
+    assert onnx_zip.fix(model, {"rate": 1}, output=tmp_path / "fixed.onnx") is None
+    assert (tmp_path / "fixed.onnx").is_file()
+    with pytest.raises(onnx_zip.errors.UsageError, match="there is no input 'sr'"):
+        onnx_zip.fix(model, {"sr": 1})

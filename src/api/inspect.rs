@@ -14,7 +14,7 @@ use crate::mtz::joint::coupled;
 use crate::onnx;
 use crate::ops::{Layer, LayerKind};
 use crate::report::{
-    GroupRecord, LayerRecord, ModelReport, OutsideRecord, PortRecord, SCHEMA, Shareable,
+    GroupRecord, LayerRecord, ModelReport, OutsideRecord, PortRecord, SCHEMA, Shareable, decidable,
 };
 use crate::runtime::Port;
 
@@ -45,6 +45,7 @@ pub fn inspect(model: &ModelInput) -> Result<ModelReport> {
         .map(|(layer, has_bias)| layer_record(&model.graph, &coupling, layer, *has_bias))
         .collect::<Result<Vec<_>>>()?;
     let parameters = stored_once(&model.graph, &coupling, &biases, &mut layers);
+    let outside = OutsideRecord::by_reason(outside(&model.graph, &coupling));
     Ok(ModelReport {
         schema: SCHEMA,
         tool: TOOL.to_owned(),
@@ -58,8 +59,8 @@ pub fn inspect(model: &ModelInput) -> Result<ModelReport> {
         parameters,
         layers,
         groups: groups(&coupling),
-        outside: OutsideRecord::by_reason(outside(&model.graph, &coupling)),
-        notes: loaded.defaults.into_iter().collect(),
+        notes: loaded.defaults.into_iter().chain(decidable(&outside)).collect(),
+        outside,
     })
 }
 

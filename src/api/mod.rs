@@ -9,6 +9,7 @@ mod calibrate;
 mod checksum;
 pub(crate) mod data;
 mod defaults;
+mod fix;
 pub(crate) mod footprint;
 mod frontier;
 pub(crate) mod inputs;
@@ -32,6 +33,7 @@ mod worker;
 
 pub use calibrate::{add_statistics, calibrate};
 pub use data::DataInput;
+pub use fix::fix;
 pub use frontier::FrontierDestination;
 pub use inspect::inspect;
 pub use joint::Joint;

@@ -3,7 +3,7 @@
 use super::TOOL;
 use super::models::{self, Loaded, ModelInput, ToMerge};
 use super::options::{PlanOptions, RuntimeOptions};
-use super::structure::structure;
+use super::structure::{decidable_of, structure};
 use crate::calib::data::check_fed;
 use crate::error::{Context, Result};
 use crate::mtz::joint::Task;
@@ -72,6 +72,9 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
     );
     plan.most = most;
     plan.notes.extend(Loaded::defaults_of(&loaded));
+    let decidable: Vec<String> =
+        decidable_of(&plan.structure, plan.tasks.iter().map(String::as_str)).collect();
+    plan.notes.extend(decidable);
     if goal == Some(Goal::Knee) {
         plan.notes.push(AT_KNEE.to_owned());
     }

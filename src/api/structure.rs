@@ -2,8 +2,17 @@
 
 use crate::align::Lineage;
 use crate::couple::{LayerId, outside};
-use crate::report::{FrozenRecord, LineageRecord, OutsideRecord, Structure};
+use crate::report::{FrozenRecord, LineageRecord, OutsideRecord, Structure, decidable};
 use crate::zipper::Prepared;
+
+/// How to share layers in branches that inputs decide about, a sentence for each such task.
+pub(crate) fn decidable_of<'a>(
+    structure: &'a Structure,
+    tasks: impl Iterator<Item = &'a str>,
+) -> impl Iterator<Item = String> {
+    let each = structure.outside.iter().zip(tasks);
+    each.filter_map(|(records, task)| Some(format!("{task}: {}", decidable(records)?)))
+}
 
 /// The parts of prepared nets that correspond, and those that cannot be shared.
 pub(crate) fn structure(prepared: &Prepared) -> Structure {

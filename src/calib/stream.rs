@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::data::Dataset;
 use super::mask::{Mask, MaskInput};
+use crate::canon::with_branches_taken;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Dim, Graph, Model, NodeId, TensorType, ValueId};
 use crate::runtime::{Backend, HostArray, ModelSource, Session};
@@ -179,7 +180,7 @@ impl<'a> Stream<'a> {
         let inputs: Vec<(ValueId, TensorType)> = first.iter().map(typed).collect();
         let part = graph.between(&inputs, &step.outputs);
         step.feeds = part.inputs.iter().map(|v| (*v, part.value(*v).name.clone())).collect();
-        let part = Model { graph: part, ..model.without_graph() };
+        let part = with_branches_taken(Model { graph: part, ..model.without_graph() });
         let session = self.source.backend.load(ModelSource::Graph(&part)).in_model(&model.name)?;
         step.session = Some(session);
         Ok(step)

@@ -57,10 +57,21 @@ fn body(node: &Node, name: &str) -> Option<Graph> {
     }
 }
 
-/// Replaces an `If` by a branch. Returns the nodes of the branch.
+/// Replaces an `If` whose condition is known. Returns the nodes of the branch that it takes.
 fn take_branch(graph: &mut Graph, names: &mut UniqueNames, id: NodeId) -> Option<BTreeSet<NodeId>> {
+    let holds = known(graph, graph.node(id).input(0)?)? != 0;
+    take(graph, names, id, holds)
+}
+
+/// Replaces an `If` by the branch that it takes if its condition `holds` or not. Returns the nodes of the branch.
+pub(super) fn take(
+    graph: &mut Graph,
+    names: &mut UniqueNames,
+    id: NodeId,
+    holds: bool,
+) -> Option<BTreeSet<NodeId>> {
     let node = graph.node(id);
-    let name = if known(graph, node.input(0)?)? != 0 { "then_branch" } else { "else_branch" };
+    let name = if holds { "then_branch" } else { "else_branch" };
     let (branch, targets) = (body(node, name)?, node.outputs.clone());
     if !branch.inputs.is_empty() || branch.outputs.len() < targets.len() {
         return None;

@@ -11,7 +11,8 @@
 //!    `ones`, `patches`, `resize`.
 //!    Each may uncover work for the others: a folded constant makes a shape known, a known shape a reshape
 //!    idle or a branch certain.
-//!    Then also `unroll`, for loops that have not become recurrent layers.
+//!    Then also `certain`, for branches that no condition decides, and `unroll`, for loops that have not become
+//!    recurrent layers.
 //! 3. once: the checks for training mode, for NaN and for infinities, now that weights are not hidden
 //!    behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
@@ -27,6 +28,7 @@ mod bands;
 mod batched;
 mod bias;
 mod branches;
+mod certain;
 mod channels_first;
 mod check;
 mod constants;
@@ -36,6 +38,7 @@ mod entries;
 mod expanded;
 mod extents;
 mod features;
+mod fixed;
 mod flattened;
 mod fold;
 mod gemm;
@@ -83,6 +86,7 @@ use std::ops::Deref;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Model, NodeId, Tensor, ValueId};
 
+pub use fixed::{fix_inputs, with_branches_taken};
 pub use fold::dequantise;
 pub use limits::check_sizes;
 pub use regroup::{PerGroup, per_group, regroup};
@@ -218,6 +222,8 @@ const TIDY: &[Pass] = &[
     Pass { name: "resize", run: Rewrite(resize::run) },
 ];
 
+const CERTAIN: &[Pass] = &[Pass { name: "certain", run: Rewrite(certain::run) }];
+
 const UNROLLED: &[Pass] = &[Pass { name: "unroll", run: Rewrite(loops::unroll) }];
 
 const LAYERS: &[Pass] = &[
@@ -279,7 +285,11 @@ fn simplify(model: &mut Model, options: &CanonOptions) -> Result<bool> {
     fold::decode(&mut model.graph, budget)?;
     settle(model)?;
     repeat(&[TIDY], model, options, budget)?;
-    if model.graph.nodes().any(|(_, node)| node.is("Loop") || node.is("Scan")) {
+    let has = |model: &Model, op: &str| model.graph.nodes().any(|(_, node)| node.is(op));
+    if has(model, "If") {
+        repeat(&[TIDY, CERTAIN], model, options, budget)?;
+    }
+    if has(model, "Loop") || has(model, "Scan") {
         repeat(&[TIDY, UNROLLED], model, options, budget)?;
     }
     check::inference_mode(&model.graph, false)?;

@@ -123,7 +123,8 @@ fn to_flatten(graph: &mut Graph, id: NodeId) -> bool {
     let merges_rest = match graph.node(id).op.as_str() {
         _ if !graph.node(id).domain.is_empty() => false,
         "Reshape" => target(graph, id) == Some(vec![0, -1]) || keeps_first_of_two(graph, id),
-        "Squeeze" => keeps_first_of_two(graph, id),
+        // An axis of open extent has one entry wherever it is taken away, which a flattening does not tell.
+        "Squeeze" => keeps_first_of_two(graph, id) && rest_is_known(graph, id),
         "Flatten" => {
             let rank = graph.node(id).input(0).and_then(|x| shape(graph, x)).map(|s| s.len());
             let axis = graph.node(id).int("axis", 1);
@@ -141,6 +142,12 @@ fn to_flatten(graph: &mut Graph, id: NodeId) -> bool {
     merges_rest
 }
 
+/// Whether all extents of the input but the first are known.
+fn rest_is_known(graph: &Graph, id: NodeId) -> bool {
+    let before = graph.node(id).input(0).and_then(|value| shape(graph, value));
+    before.is_some_and(|dims| dims.iter().skip(1).all(|dim| dim.known().is_some()))
+}
+
 /// Whether the output has two axes, and keeps the input's first axis.
 fn keeps_first_of_two(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
@@ -150,5 +157,24 @@ fn keeps_first_of_two(graph: &Graph, id: NodeId) -> bool {
     match first {
         (Some(a), Some(b)) => before.len() >= 2 && after.len() == 2 && a.is_surely(b),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::builder::GraphBuilder;
+
+    #[test]
+    fn an_open_axis_is_squeezed_and_no_part_of_the_channels() {
+        for (x, op) in [("n,4,1", "Flatten"), ("n,4,t", "Squeeze")] {
+            let mut b = GraphBuilder::new("net", 17);
+            let (x, last) = (b.input("x", x), b.ints("last", &[-1]));
+            let y = b.op("Squeeze", "y", &[x, last], []);
+            let mut model = b.build(&[y]);
+            types::infer(&mut model.graph).unwrap();
+            assert_eq!(run(&mut model, &CanonOptions::default()).unwrap(), op == "Flatten");
+            assert_eq!(model.graph.node(model.graph.producer(y).unwrap()).op, op);
+        }
     }
 }

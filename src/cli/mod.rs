@@ -4,6 +4,7 @@ mod calibrate;
 mod completions;
 mod console;
 mod extract;
+mod fix;
 mod footprint;
 mod frontier;
 mod handoff;
@@ -76,6 +77,7 @@ enum Command {
     Plan(plan::PlanArgs),
     Frontier(Box<frontier::FrontierArgs>),
     Inspect(inspect::InspectArgs),
+    Fix(fix::FixArgs),
     Prune(Box<prune::PruneArgs>),
     Calibrate(calibrate::CalibrateArgs),
     Verify(verify::VerifyArgs),
@@ -156,6 +158,7 @@ pub fn run_as(program: Vec<OsString>, args: impl IntoIterator<Item = OsString>) 
         Command::Plan(args) => args.run(),
         Command::Frontier(args) => args.run(&typed, &console),
         Command::Inspect(args) => args.run(),
+        Command::Fix(args) => args.run(&console),
         Command::Prune(args) => args.run(&console),
         Command::Calibrate(args) => args.run(&console),
         Command::Verify(args) => args.run(&console),

@@ -1,9 +1,18 @@
 //! Finds parameters that belong to no layer, with the reason.
 
-use crate::ir::{Graph, Node, NodeId, Tensor, ValueId};
+use std::collections::HashSet;
+
+use crate::ir::{Dim, Graph, Node, NodeId, Tensor, ValueId};
+use crate::naming::shown;
 use crate::ops::{self, Flow, LayerKind, Operand};
 
 use super::Coupling;
+
+/// Most elements of an input that could be a constant.
+const FEW: usize = 64;
+
+/// Most values that are followed from a condition to inputs.
+const MOST_STEPS: usize = 4096;
 
 /// A constant that is neither a weight nor a bias of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +25,8 @@ pub struct Outside {
     pub reason: String,
     /// The operator whose sub-graphs read it.
     pub sub_graphs_of: Option<String>,
+    /// The inputs that decide which sub-graph runs, if nothing else does and they could be constants.
+    pub decided_by: Vec<String>,
 }
 
 /// All constants with parameters that belong to no layer, in the order of the graph. Single numbers and
@@ -45,11 +56,14 @@ pub fn outside(graph: &Graph, coupling: &Coupling) -> Vec<Outside> {
         let reader = reader.map(|reader| graph.node(reader));
         let reader = reader.filter(|node| node.subgraphs().next().is_some());
         let sub_graphs_of = reader.map(|node| node.op.clone());
+        let decided_by = reader.map(|node| deciding(graph, node)).unwrap_or_default();
         let (name, elements) = (value.name.clone(), elements(tensor));
-        all.push(Outside { name, elements, reason, sub_graphs_of });
+        all.push(Outside { name, elements, reason, sub_graphs_of, decided_by });
     }
-    for (_, node) in graph.nodes() {
-        node.subgraphs().for_each(|sub| inside(sub, &node.op, &mut all));
+    for (_, node) in graph.nodes().filter(|(_, node)| node.subgraphs().next().is_some()) {
+        let decided_by = deciding(graph, node);
+        let of = (node.op.as_str(), decided_by.as_slice());
+        node.subgraphs().for_each(|sub| inside(sub, of, &mut all));
     }
     all
 }
@@ -67,25 +81,58 @@ fn is_parameter(tensor: &Tensor, graph: &Graph, readers: &[NodeId]) -> bool {
     elements(tensor) > 1 && (tensor.dtype.is_float() || quantised())
 }
 
-/// Constants of sub-graphs, in which no channels are followed.
-fn inside(sub: &Graph, op: &str, all: &mut Vec<Outside>) {
+/// The inputs of few elements whose values alone decide which branch of an `If` runs; none if others take part.
+fn deciding(graph: &Graph, node: &Node) -> Vec<String> {
+    let Some(condition) = node.input(0).filter(|_| node.is("If")) else { return Vec::new() };
+    let (mut open, mut seen, mut found) = (vec![condition], HashSet::new(), Vec::new());
+    while let Some(value) = open.pop() {
+        if seen.len() == MOST_STEPS {
+            return Vec::new();
+        }
+        if !seen.insert(value) {
+            continue;
+        }
+        match graph.producer(value) {
+            Some(from) => open.extend(graph.node(from).reads()),
+            None if graph.initializer(value).is_some() => {}
+            None if is_small(graph, value) => found.push(value),
+            None => return Vec::new(),
+        }
+    }
+    let named = graph.inputs.iter().filter(|input| found.contains(input));
+    named.map(|input| graph.value(*input).name.clone()).collect()
+}
+
+/// Whether a value has a fixed number of elements, and few of them.
+fn is_small(graph: &Graph, value: ValueId) -> bool {
+    let dims = graph.value(value).ty.as_ref().and_then(|ty| ty.shape.as_ref());
+    let extents = dims.and_then(|dims| dims.iter().map(Dim::known).collect::<Option<Vec<usize>>>());
+    extents.is_some_and(|all| all.iter().fold(1usize, |n, e| n.saturating_mul(*e)) <= FEW)
+}
+
+/// Constants of sub-graphs, in which no channels are followed. `of` is the operator, and the inputs that decide.
+fn inside(sub: &Graph, of: (&str, &[String]), all: &mut Vec<Outside>) {
     for (id, value) in sub.values() {
         let floats = sub.initializer(id).filter(|t| t.dtype.is_float() && elements(t) > 1);
         if let Some(tensor) = floats {
-            let reason = format!("inside a sub-graph of {op}");
+            let (op, decided_by) = of;
+            let reason = format!("inside a sub-graph of {op}{}", by(decided_by));
             let (name, elements) = (value.name.clone(), elements(tensor));
-            all.push(Outside { name, elements, reason, sub_graphs_of: Some(op.to_owned()) });
+            let (sub_graphs_of, decided_by) = (Some(op.to_owned()), decided_by.to_vec());
+            all.push(Outside { name, elements, reason, sub_graphs_of, decided_by });
         }
     }
     for (_, node) in sub.nodes() {
-        node.subgraphs().for_each(|inner| inside(inner, op, all));
+        node.subgraphs().for_each(|inner| inside(inner, of, all));
     }
 }
 
 fn reason(graph: &Graph, coupling: &Coupling, reader: NodeId, value: ValueId) -> String {
     let node = graph.node(reader);
     let slot = node.inputs.iter().position(|input| *input == Some(value));
-    let Some(slot) = slot else { return format!("read inside a sub-graph of {}", node.op) };
+    let Some(slot) = slot else {
+        return format!("read inside a sub-graph of {}{}", node.op, by(&deciding(graph, node)));
+    };
     if !node.domain.is_empty() {
         return format!("read by {} of {}, which no rule covers", node.op, node.domain);
     }
@@ -116,6 +163,20 @@ fn reason(graph: &Graph, coupling: &Coupling, reader: NodeId, value: ValueId) ->
         (op, _) if ops::rule(op).is_none() => format!("read by {op}, which is no layer"),
         (op, _) => format!("a constant operand of {op}"),
     }
+}
+
+/// A clause about the inputs that decide which sub-graph runs.
+fn by(inputs: &[String]) -> String {
+    match inputs {
+        [] => String::new(),
+        [one] => format!(", which the input '{}' decides about", shown(one)),
+        _ => format!(", which the inputs {} decide about", quoted(inputs)),
+    }
+}
+
+/// Names in quotation marks, with commas between.
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("'{}'", shown(name))).collect::<Vec<_>>().join(", ")
 }
 
 /// The reason why a product with a constant is not a layer.

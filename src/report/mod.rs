@@ -46,6 +46,7 @@ pub use html::html;
 pub use lineage::LineageRecord;
 pub use model::{GroupRecord, LayerRecord, ModelReport, PortRecord, Shareable};
 pub use outside::OutsideRecord;
+pub(crate) use outside::decidable;
 pub use picture::{LayerBox, Link, Picture};
 pub use plan::Plan;
 pub use pruning::PruneReport;

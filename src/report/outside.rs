@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::format::count;
 use super::table::{Left, Right, Table};
 use crate::couple::Outside;
+use crate::naming::shown;
 
 /// Parameters of one model that belong to no layer, all for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,26 +19,49 @@ pub struct OutsideRecord {
     pub parameters: u64,
     /// Names of the constants.
     pub names: Vec<String>,
+    /// The inputs that decide which sub-graph runs that reads them; empty where nothing of a few elements does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub decided_by: Vec<String>,
 }
 
 impl OutsideRecord {
     /// One record per reason, by descending number of parameters.
     pub fn by_reason(all: Vec<Outside>) -> Vec<OutsideRecord> {
         let mut records: Vec<OutsideRecord> = Vec::new();
-        for Outside { name, elements, reason, .. } in all {
+        for Outside { name, elements, reason, decided_by, .. } in all {
             match records.iter_mut().find(|record| record.reason == reason) {
                 Some(record) => {
                     record.parameters = record.parameters.saturating_add(elements);
                     record.names.push(name);
                 }
-                None => {
-                    records.push(OutsideRecord { reason, parameters: elements, names: vec![name] })
-                }
+                None => records.push(OutsideRecord {
+                    reason,
+                    parameters: elements,
+                    names: vec![name],
+                    decided_by,
+                }),
             }
         }
         records.sort_by_key(|record| std::cmp::Reverse(record.parameters));
         records
     }
+}
+
+/// How to share layers in branches that inputs decide about, as a sentence; `None` without such branches.
+pub(crate) fn decidable(records: &[OutsideRecord]) -> Option<String> {
+    let mut decided = records.iter().filter(|record| !record.decided_by.is_empty());
+    let OutsideRecord { parameters, decided_by, .. } = decided.next()?;
+    let names: Vec<String> = decided_by.iter().map(|name| format!("'{}'", shown(name))).collect();
+    let flags: Vec<String> =
+        decided_by.iter().map(|name| format!("--input '{}=VALUE'", shown(name))).collect();
+    let (what, decide) = if names.len() == 1 { ("input", "decides") } else { ("inputs", "decide") };
+    Some(format!(
+        "{} parameters are in branches that the {what} {} {decide} about, so they belong to no layer that could be \
+         shared; `onnx-zip fix MODEL {} -o FILE` writes the model for one value, with its layers",
+        count(*parameters),
+        names.join(", "),
+        flags.join(" "),
+    ))
 }
 
 /// The records as a table below a line with the number of parameters; empty without records. `whose`

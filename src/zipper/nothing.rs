@@ -11,7 +11,7 @@ use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::matching::Share;
 use crate::mtz::options::Budget;
 use crate::mtz::plan::{Prediction, SitePlan, predict};
-use crate::report::count;
+use crate::report::{OutsideRecord, count, decidable};
 
 use super::Prepared;
 use super::equal::have_equal_weights;
@@ -132,7 +132,10 @@ pub(super) fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Predi
             None => format!("{names} have no layers with weights"),
         },
     };
-    Error::new(ErrorKind::Misaligned, what).hint("`onnx-zip plan` shows the whole alignment")
+    let outside = |task: &Task| OutsideRecord::by_reason(outside(task.graph(), task.coupling()));
+    let next = joint.tasks().iter().find_map(|task| decidable(&outside(task)));
+    let next = next.unwrap_or_else(|| "`onnx-zip plan` shows the whole alignment".to_owned());
+    Error::new(ErrorKind::Misaligned, what).hint(next)
 }
 
 /// The largest constant of a net that belongs to no layer.

@@ -89,7 +89,7 @@ fn the_output_is_an_input_that_is_no_model() {
     let (a, b) = (mnist(), fashion());
     let merge = ["merge", &a, &b];
     let data = ["--data", "x.npz"];
-    let cases: [&[&str]; 13] = [
+    let cases: [&[&str]; 14] = [
         &[&merge[..], &data, &["-o", "x.npz"]].concat(),
         &[&merge[..], &data, &["-o", "j.onnx", "--save-plan", "x.npz"]].concat(),
         &[&merge[..], &["--gram", "x.gram", "--gram", "x.gram", "-o", "x.gram"]].concat(),
@@ -102,6 +102,7 @@ fn the_output_is_an_input_that_is_no_model() {
         &[&["prune", &a, "--sparsity", "0.5", "-o", "x.npz"], &data[..]].concat(),
         &["prune", "apart.onnx", "--sparsity", "0.5", "-o", weights],
         &[&["retrain", &a, "-o", "j.onnx", "--checkpoint", "x.npz"], &data[..]].concat(),
+        &["fix", "apart.onnx", "--input", "x=1", "-o", weights],
         &["strip", "apart.onnx", "-o", weights],
         &["extract", "apart.onnx", "--task", "a", "-o", weights],
     ];

@@ -247,6 +247,7 @@ fn every_command_has_help_with_every_flag_explained() {
         "merge",
         "plan",
         "inspect",
+        "fix",
         "prune",
         "calibrate",
         "verify",

@@ -8,6 +8,7 @@ mod compare;
 mod data;
 mod distributed;
 mod files;
+mod fix;
 mod frontier;
 mod goals;
 mod gram;

@@ -11,14 +11,16 @@ use onnx_zip::canon::{CanonOptions, canonicalise};
 use onnx_zip::couple::{Coupling, outside};
 use onnx_zip::emit::{self, EmitOptions, Form};
 use onnx_zip::ir::builder::GraphBuilder;
-use onnx_zip::ir::{Attribute, Graph, Model, Tensor, ValueId};
+use onnx_zip::ir::{Attribute, Graph, Model, Tensor, ValueId, ValueKind};
 use onnx_zip::mtz::joint::JointModel;
 use onnx_zip::mtz::matching::Share;
 use onnx_zip::mtz::options::{Budget, MergeOptions};
+use onnx_zip::mtz::plan::sizes;
 use onnx_zip::onnx::load;
 use onnx_zip::runtime::{HostArray, Port};
 
 use crate::exact::{check, run};
+use crate::permute::permuted;
 use crate::support;
 
 /// Number of a net's layers, and the reasons why parameters belong to no layer.
@@ -234,4 +236,55 @@ fn heads_are_followed_where_positions_are_cut_to_the_number_of_tokens() {
         assert!(inputs.iter().all(|c| sharing[c.group.0][c.index].is_some()));
         assert_eq!(inputs.len(), 8);
     }
+}
+
+/// Two layers that make one frame of a short sound, whose axis TorchScript takes away in a branch, and two layers
+/// that read it.
+fn listener() -> Model {
+    let mut b = GraphBuilder::new("listener", 17);
+    let x = b.input("x", "n,1,t");
+    let conv = |b: &mut GraphBuilder, name: &str, x, dims: [usize; 3], stride: i64| {
+        let w = b.weights(&format!("{name}.w"), &dims);
+        let bias = b.weights(&format!("{name}.b"), &dims[..1]);
+        let y = b.op("Conv", name, &[x, w, bias], [("strides", [stride].into())]);
+        b.op("Relu", "relu", &[y], [])
+    };
+    let x = conv(&mut b, "first", x, [8, 1, 4], 2);
+    let x = conv(&mut b, "second", x, [6, 8, 3], 1);
+    let shape = b.op("Shape", "shape", &[x], []);
+    let (last, one) = (b.ints("last", &[-1]), b.ints("one", &[1]));
+    let frames = b.op("Gather", "frames", &[shape, last], []);
+    let is_one = b.op("Equal", "is_one", &[frames, one], []);
+    let branches = [("then_branch", "Squeeze"), ("else_branch", "Identity")].map(|(name, op)| {
+        let mut branch = Graph::new(name);
+        let x = branch.add_value("inner", ValueKind::Captured(x), None);
+        let axes = branch.add_initializer("axes", Tensor::from_i64(vec![1], &[-1]));
+        let operands = [x, axes];
+        let operands = if op == "Squeeze" { &operands[..] } else { &operands[..1] };
+        branch.outputs = vec![branch.add_op(op, &format!("{op}.result"), operands, [])];
+        (name, Attribute::Graph(Box::new(branch)))
+    });
+    let x = b.op("If", "squeezed", &[is_one], branches);
+    let (w, bias) = (b.weights("third.w", &[7, 6]), b.weights("third.b", &[7]));
+    let x = b.op("Gemm", "third", &[x, w, bias], [("transB", 1.into())]);
+    let x = b.op("Relu", "relu", &[x], []);
+    let (w, bias) = (b.weights("head.w", &[5, 7]), b.weights("head.b", &[5]));
+    let y = b.op("Gemm", "head", &[x, w, bias], [("transB", 1.into())]);
+    b.build(&[y])
+}
+
+#[test]
+fn channels_are_followed_where_an_axis_of_open_extent_goes_in_a_branch() {
+    let sound = |at: ndarray::IxDyn| ((at[0] * 5 + at[2] * 7) % 11) as f32 / 11.0;
+    let batch = ArrayD::from_shape_fn(vec![2, 1, 8], sound);
+    let nets = [listener(), permuted(&listener(), 7)];
+    let joint = merged(nets, &[("t", 8)], batch, 1.0, "listener");
+    for task in joint.tasks() {
+        assert_eq!(task.coupling().layers.len(), 4);
+        assert!(!task.graph().nodes().any(|(_, node)| node.is("If")));
+    }
+    let sizes = sizes(&joint).unwrap();
+    // The output layers stay the tasks' own.
+    let twice = sizes.joint() - sizes.originals[0];
+    assert!(twice <= 5 * 7 + 5, "{twice} parameters are stored twice");
 }

@@ -7,6 +7,7 @@ use crate::api::TOOL;
 use crate::api::data::TaskData;
 use crate::api::models::Loaded;
 use crate::api::options::MergeOptions;
+use crate::api::structure::decidable_of;
 use crate::api::verdict::Settled;
 use crate::compare::Comparison;
 use crate::emit::Form;
@@ -204,6 +205,8 @@ impl Facts<'_> {
         let reasons = self.outcome.sites.iter().map(|site| site.reason.as_ref());
         warnings.extend(at_outputs(reasons).map(|hint| hint.in_flags()));
         warnings.extend(Loaded::defaults_of(&self.loaded));
+        let names = self.loaded.iter().map(|model| model.name.as_str());
+        warnings.extend(decidable_of(&self.structure, names));
         if self.merger.is_made_up() && self.outcome.sites.iter().any(SiteRecord::loses) {
             warnings.push(synthetic().in_flags());
         }

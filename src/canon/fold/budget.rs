@@ -15,6 +15,9 @@ const LARGE: u64 = 1 << 30;
 /// Limit of reads and writes of all constants. A product of two elements counts as a byte.
 const REWRITES: u64 = 64;
 
+/// Limit of both where only sizes and decisions are computed.
+const SMALL: u64 = 1 << 16;
+
 /// The remaining budget of one model.
 #[derive(Debug, PartialEq)]
 pub(in crate::canon) struct Budget {
@@ -29,6 +32,11 @@ impl Budget {
         let live: u64 = constants.map(|t| t.data.len() as u64).sum();
         let growth = if live < LARGE { GROWTH } else { GROWTH_OF_LARGE };
         Budget { growth, work: live.saturating_mul(REWRITES).saturating_add(GROWTH) }
+    }
+
+    /// A budget for sizes and decisions, which leaves weights as they are.
+    pub(in crate::canon) fn of_sizes() -> Self {
+        Budget { growth: SMALL, work: SMALL }
     }
 
     /// Spends the cost of a result of `bytes` that takes so many `products` of elements; returns `false`

@@ -2,7 +2,7 @@
 //!
 //! A value that a loop carries keeps its shape, unless a step may return another one: then its shape is open.
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::ir::{Attribute, DataType, Dim, Graph, Node, NodeId, TensorType, ValueKind};
 use crate::ops::normal_axis;
 
@@ -10,16 +10,17 @@ use crate::ops::normal_axis;
 /// inference of those inside it.
 const DEEPEST: usize = 4;
 
-/// Infers the types of all values in the sub-graphs of a node.
+/// Infers the types of all values in the sub-graphs of a node. A branch that cannot run, as one for another number of
+/// axes, is no fault, since it is never taken; its types are inferred up to the node at which it ends.
 ///
 /// # Errors
-/// [`crate::error::ErrorKind::Format`] if a sub-graph has a cycle.
+/// [`ErrorKind::Format`] if a sub-graph has a cycle, or the body of a loop a node that its constants do not fit.
 pub(super) fn infer(graph: &mut Graph, id: NodeId) -> Result<()> {
     if graph.node(id).subgraphs().next().is_none() {
         return Ok(());
     }
     let mut fed = fed(graph, id);
-    let is_loop = graph.node(id).is("Loop");
+    let (is_loop, is_choice) = (graph.node(id).is("Loop"), graph.node(id).is("If"));
     if is_loop && depth(graph.node(id)) > DEEPEST {
         fed.iter_mut().skip(FIRST_STATE).for_each(forget);
     }
@@ -33,7 +34,12 @@ pub(super) fn infer(graph: &mut Graph, id: NodeId) -> Result<()> {
                 let declared = sub.value(input).ty.clone();
                 sub.set_type(input, super::refined(ty.clone(), declared));
             }
-            super::infer(sub)?;
+            if let Err(error) = super::infer(sub) {
+                let is_refused = !is_choice || error.kind() != ErrorKind::Format;
+                if is_refused || sub.topological_order().is_err() {
+                    return Err(error);
+                }
+            }
             kept &= !is_loop || keeps(&mut fed, sub);
         }
         if kept {
