@@ -81,7 +81,7 @@ use std::ops::Deref;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Model, NodeId, ValueId};
 
-pub use fold::dequantise;
+pub use fold::{compute_filled, dequantise};
 pub use limits::check_sizes;
 pub use regroup::{PerGroup, per_group, regroup};
 pub use rows::split_rows;

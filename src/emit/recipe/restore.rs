@@ -6,7 +6,7 @@ use super::format::{self, TaskRecipe};
 use super::indices::{self, Allowance};
 use super::{MOST_TASKS, RECIPE_KEY, damaged};
 use crate::align::TaskId;
-use crate::canon::{Canonical, dequantise};
+use crate::canon::{Canonical, compute_filled, dequantise};
 use crate::couple::LayerId;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
@@ -37,6 +37,7 @@ pub fn restore(model: &Model) -> Result<JointModel> {
     let lists = lists.collect::<Option<Vec<_>>>().ok_or_else(damaged)?;
     let mut stored = model.graph.clone();
     dequantise(&mut stored).in_model(&model.name)?;
+    compute_filled(&mut stored).in_model(&model.name)?;
     let mut assembly = Assembly::new(&stored, &lists, recipe.tasks.len());
     let (mut tasks, mut differences) = (Vec::new(), Vec::new());
     for task in &recipe.tasks {
