@@ -118,12 +118,9 @@ pub(crate) fn common_neurons(
 ) -> Vec<Vec<(usize, usize)>> {
     let mut rows: BTreeMap<(Neuron, usize), Vec<(usize, usize)>> = BTreeMap::new();
     for (at, member) in members.iter().enumerate() {
-        let mut met: BTreeMap<Neuron, usize> = BTreeMap::new();
-        for (row, channel) in member.layer.outputs.iter().enumerate() {
-            if let Some(neuron) = joint.neuron(member.task.channel(*channel)) {
-                let times = met.entry(neuron).or_default();
-                rows.entry((neuron, *times)).or_default().push((at, row));
-                *times += 1;
+        for (row, neuron) in joint.neurons_of_rows(member.place()).into_iter().enumerate() {
+            if let Some(neuron) = neuron {
+                rows.entry(neuron).or_default().push((at, row));
             }
         }
     }
