@@ -105,12 +105,12 @@ pub fn dequantise(graph: &mut Graph) -> Result<()> {
     Ok(())
 }
 
-/// Computes the constants that a file stores as one number and a shape.
+/// Computes the constants that a file stores as one number and a shape. Each of so many `readers` may copy them.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
-pub fn compute_filled(graph: &mut Graph) -> Result<()> {
-    let mut budget = Budget::of(graph);
+pub fn compute_filled(graph: &mut Graph, readers: usize) -> Result<()> {
+    let mut budget = Budget::of(graph).of_part(readers);
     for id in graph.topological_order()? {
         let node = graph.node(id);
         let output = node.output(0).filter(|_| node.is("ConstantOfShape"));
