@@ -178,6 +178,43 @@ fn with_shifted_bands() -> Model {
     b.build(&[y])
 }
 
+/// A gated unit whose second factor passes a window in part, so that its channels are of two groups.
+fn with_windowed_gate() -> Model {
+    let mut b = GraphBuilder::new("net", 13);
+    let x = b.input("image", "batch,1,28,28");
+    let (w, bias) = (b.weights("rows.w", &[12, 1, 3, 3]), b.weights("rows.b", &[12]));
+    let y = b.op("Conv", "rows", &[x, w, bias], [("strides", [2, 2].into())]);
+    let axis = b.ints("axis", &[1]);
+    let [gate, plain, windowed] = [(0i64, 6i64), (6, 10), (10, 12)].map(|(start, end)| {
+        let (start, end) = (b.ints("start", &[start]), b.ints("end", &[end]));
+        b.op("Slice", "part", &[y, start, end, axis], [])
+    });
+    let w = b.weights("window.w", &[2, 1, 3, 3]);
+    let pads = ("pads", [1, 1, 1, 1].into());
+    let windowed = b.op("Conv", "window", &[windowed, w], [("group", 2.into()), pads]);
+    let factor = b.op("Concat", "factor", &[plain, windowed], [("axis", 1.into())]);
+    let gate = b.op("Sigmoid", "gate", &[gate], []);
+    let y = b.op("Mul", "gated", &[gate, factor], []);
+    let y = b.op("GlobalAveragePool", "pool", &[y], []);
+    let y = b.op("Flatten", "flat", &[y], []);
+    let (w, bias) = (b.weights("fc.w", &[10, 6]), b.weights("fc.b", &[10]));
+    let y = b.op("Gemm", "fc", &[y, w, bias], [("transB", 1.into())]);
+    b.build(&[y])
+}
+
+#[test]
+fn parts_of_gated_units_stay_where_they_are() {
+    let net = with_windowed_gate();
+    let nets = [canonical(&net, BatchNorm::Fold), moved(&net, 1e-4, 1)];
+    let (joint, _) = merged(&nets, 1.0);
+    check_size(&joint);
+    check_forms(&joint);
+    for (_, form, _) in FORMS {
+        let written = emit::emit(&joint, &EmitOptions { form: *form, ..EmitOptions::default() });
+        assert_eq!(count(&written.unwrap(), "Gather"), 0);
+    }
+}
+
 #[test]
 fn rows_of_one_channel_correspond_in_their_order() {
     let net = with_shifted_bands();
