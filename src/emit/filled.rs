@@ -62,8 +62,10 @@ pub(super) fn fill(graph: &mut Graph) {
 /// The number that all elements of a large tensor are.
 fn only_number(tensor: &Tensor) -> Option<Tensor> {
     use DataType::{Bool, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64};
-    let can_fill =
-        matches!(tensor.dtype, Bool | F16 | F32 | F64 | I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64);
+    let can_fill = matches!(
+        tensor.dtype,
+        Bool | F16 | F32 | F64 | I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64
+    );
     let size = tensor.dtype.size().filter(|size| *size > 0 && can_fill)?;
     let mut elements = tensor.data.chunks_exact(size);
     let first = elements.next().filter(|_| tensor.len() >= FEWEST)?;
@@ -83,7 +85,8 @@ mod tests {
         let mut b = GraphBuilder::new("net", 13);
         let x = b.input("x", "n,2048");
         let same = |dims: &[usize]| Tensor::from_f32(&ArrayD::from_elem(IxDyn(dims), 0.5));
-        let (halves, weight) = (b.constant("halves", same(&[2048])), b.constant("w", same(&[3, 2048])));
+        let (halves, weight) =
+            (b.constant("halves", same(&[2048])), b.constant("w", same(&[3, 2048])));
         let few = b.constant("few", same(&[16]));
         let y = b.op("Add", "sum", &[x, halves], []);
         let y = b.op("Gemm", "layer", &[y, weight], [("transB", 1.into())]);

@@ -57,12 +57,7 @@ pub(super) fn product(site: &mut Site<'_>) -> Option<ValueId> {
 }
 
 /// Reads the nodes behind the product; `maps` is the rank of the results of a convolution.
-fn behind(
-    site: &Site<'_>,
-    scale: ValueId,
-    maps: Option<usize>,
-    channels: usize,
-) -> Option<Behind> {
+fn behind(site: &Site<'_>, scale: ValueId, maps: Option<usize>, channels: usize) -> Option<Behind> {
     let graph = &*site.graph;
     let reader = |value: ValueId| -> Option<&Node> {
         Some(graph.node(rewire::only_reader(graph, site.readers, value)?))
