@@ -1,8 +1,8 @@
 //! Partitions of a task's channels: blocks of groups, and the pieces that they form.
 //!
 //! Channels with the same owner are one piece of an axis, whatever groups they belong to. Order and
-//! extent of a shared piece follow from its neurons, so they are the same in every task that has its
-//! copies of them in the same order.
+//! extent of a shared piece follow from its neurons, and where these are repeated from the order of whole runs,
+//! so they are the same in every task that has its copies of them in the same order.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -24,7 +24,9 @@ fn recurrent(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
     let batch_first = node.node.int("layout", 0) != 0;
     let given = |own: Dim| {
         let axis = |index: usize| if index == 4 || batch_first { 0 } else { 1 };
-        PER_SAMPLE.iter().fold(own, |dim, index| agreed(&dim, &at(*index, axis(*index))))
+        // Constant states are those of an export: zeros, which hold for any number of samples, are left out later.
+        let all = PER_SAMPLE.iter().filter(|index| node.constant(**index).is_none());
+        all.fold(own, |dim, index| agreed(&dim, &at(*index, axis(*index))))
     };
     let (first, second) = (at(0, 0), at(0, 1));
     let (steps, last) = if batch_first {
