@@ -36,6 +36,7 @@ mod entries;
 mod expanded;
 mod extents;
 mod features;
+mod filled;
 mod flattened;
 mod fold;
 mod gemm;
@@ -81,6 +82,7 @@ use std::ops::Deref;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Model, NodeId, ValueId};
 
+pub use filled::filled;
 pub use fold::{compute_filled, dequantise};
 pub use limits::check_sizes;
 pub use regroup::{PerGroup, per_group, regroup};
