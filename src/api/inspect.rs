@@ -131,13 +131,18 @@ fn stored_once(
     for ((layer, has_bias), record) in coupling.layers.iter().zip(with_bias).zip(records) {
         let Layer { weight, rows, bias, .. } = &layer.layer;
         let biases = if *has_bias { record.neurons as u64 } else { 0 };
+        // All gates of a node read the same constants.
+        let gate = match &layer.layer.kind {
+            LayerKind::Gate(gate) => Some((gate.name, tensor(gate.recurrence))),
+            _ => None,
+        };
         let mut same = layer.weights_of.map(|first| coupling.layer(first).name.clone());
         let weights = Some(*weight).filter(|_| same.is_none());
         let weights = weights.map(|weight| (Some(weight), record.parameters - biases));
         let parts = weights.into_iter().chain([(bias.filter(|_| *has_bias), biases)]);
         let mut own = 0;
         for (value, parameters) in parts {
-            match value.and_then(tensor).map(|tensor| seen.entry((tensor, rows))) {
+            match value.and_then(tensor).map(|tensor| seen.entry((tensor, rows, gate))) {
                 Some(Entry::Occupied(first)) => same = same.or(Some(first.get().clone())),
                 Some(Entry::Vacant(place)) => {
                     place.insert(record.name.clone());

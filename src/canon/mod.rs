@@ -38,6 +38,7 @@ mod entries;
 mod expanded;
 mod extents;
 mod features;
+mod filled;
 mod fixed;
 mod flattened;
 mod fold;
@@ -86,8 +87,9 @@ use std::ops::Deref;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Model, NodeId, Tensor, ValueId};
 
+pub use filled::filled;
 pub use fixed::{fix_inputs, with_branches_taken};
-pub use fold::dequantise;
+pub use fold::{compute_filled, dequantise};
 pub use limits::check_sizes;
 pub use regroup::{PerGroup, per_group, regroup};
 pub use rows::split_rows;

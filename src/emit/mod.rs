@@ -9,6 +9,7 @@
 //! pieces again. Equal constants and equal nodes are stored once, so the common trunk needs no search.
 
 mod builder;
+mod filled;
 mod forms;
 mod inputs;
 mod names;
@@ -114,6 +115,7 @@ pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
     if options.form == Form::Switch {
         graph = forms::switch::switch(joint, graph, &inputs)?;
     }
+    filled::fill(&mut graph);
     let mut model = wrap(joint, graph);
     model.metadata.insert(RECIPE_KEY.to_owned(), recipe);
     model.metadata.insert(FORM_KEY.to_owned(), options.form.name().to_owned());
@@ -155,6 +157,7 @@ pub fn emit_task(joint: &JointModel, task: usize) -> Result<Model> {
     }
     let mut graph = builder.graph;
     graph.remove_dead_nodes();
+    filled::fill(&mut graph);
     let mut model = wrap(joint, graph);
     joint.tasks()[task].name().clone_into(&mut model.name);
     Ok(model)

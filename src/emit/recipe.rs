@@ -10,6 +10,7 @@ mod indices;
 mod restore;
 mod write;
 
+use super::filled::fill;
 use crate::canon::regroup;
 use crate::error::{Error, ErrorKind};
 use crate::ir::{Model, ValueId};
@@ -66,6 +67,7 @@ pub fn plain_task(joint: &JointModel, task: usize) -> Model {
     let producer = super::PRODUCER.to_owned();
     let mut model = Model { name: task.name().to_owned(), producer, ..task.model().clone() };
     regroup(&mut model);
+    fill(&mut model.graph);
     model
 }
 

@@ -8,11 +8,12 @@ use super::image;
 /// Models whose integer operators become float operators in canonical form.
 pub fn all() -> Vec<(&'static str, Model)> {
     type Build = fn(&mut GraphBuilder) -> ValueId;
-    let cases: [(&str, Build); 6] = [
+    let cases: [(&str, Build); 7] = [
         ("QLinearConv", convolution),
         ("QLinearMatMul", product),
         ("MatMulInteger", dynamic_product),
         ("ConvInteger", dynamic_convolution),
+        ("ConvInteger", biased_convolution),
         ("Cast", converted),
         ("Cast", converted_table),
     ];
@@ -112,7 +113,7 @@ fn converted_table(b: &mut GraphBuilder) -> ValueId {
 fn dynamic_product(b: &mut GraphBuilder) -> ValueId {
     let x = b.input("x", "batch,6");
     let weight = codes(b, "w", DataType::U8, &[6, 5]);
-    let y = dynamic(b, "MatMulInteger", x, weight);
+    let y = dynamic(b, "MatMulInteger", x, weight, None);
     let bias = b.weights("bias", &[5]);
     b.op("Add", "y", &[y, bias], [])
 }
@@ -120,11 +121,28 @@ fn dynamic_product(b: &mut GraphBuilder) -> ValueId {
 fn dynamic_convolution(b: &mut GraphBuilder) -> ValueId {
     let x = image(b);
     let weight = codes(b, "w", DataType::U8, &[5, 4, 3, 3]);
-    dynamic(b, "ConvInteger", x, weight)
+    dynamic(b, "ConvInteger", x, weight, None)
+}
+
+/// With a bias in whole steps of the product of both scales, as older quantisers add it. Steps are small, so that
+/// what rounding takes away is less than that of floats.
+fn biased_convolution(b: &mut GraphBuilder) -> ValueId {
+    let x = image(b);
+    let small = b.scalar("small", 1e-3);
+    let x = b.op("Mul", "small", &[x, small], []);
+    let weight = codes(b, "w", DataType::U8, &[5, 4, 3, 3]);
+    let bias = b.weights("bias", &[5]);
+    dynamic(b, "ConvInteger", x, weight, Some(bias))
 }
 
 /// The product of data, quantised dynamically by its range, with a weight: as integers, then as floats.
-fn dynamic(b: &mut GraphBuilder, op: &str, x: ValueId, weight: ValueId) -> ValueId {
+fn dynamic(
+    b: &mut GraphBuilder,
+    op: &str,
+    x: ValueId,
+    weight: ValueId,
+    bias: Option<ValueId>,
+) -> ValueId {
     let data = b.op("DynamicQuantizeLinear", "x.codes", &[x], []);
     let id = b.graph().producer(data).unwrap();
     let [scale, zero] = ["x.scale", "x.zero"].map(|name| {
@@ -136,7 +154,16 @@ fn dynamic(b: &mut GraphBuilder, op: &str, x: ValueId, weight: ValueId) -> Value
     });
     let weight_zero = self::zero(b, "w.zero", DataType::U8, 120);
     let weight_scale = b.scalar("w.scale", 0.013);
-    let integers = b.op(op, "integers", &[data, weight, zero, weight_zero], []);
+    let mut integers = b.op(op, "integers", &[data, weight, zero, weight_zero], []);
+    if let Some(bias) = bias {
+        let step = b.op("Mul", "step", &[scale, weight_scale], []);
+        let steps = b.op("Div", "steps", &[bias, step], []);
+        let whole = b.op("Floor", "whole", &[steps], []);
+        let whole = b.op("Cast", "codes", &[whole], [("to", 6.into())]);
+        let shape = b.ints("shape", &[1, -1, 1, 1]);
+        let whole = b.op("Reshape", "maps", &[whole, shape], []);
+        integers = b.op("Add", "biased", &[integers, whole], []);
+    }
     let floats = b.op("Cast", "floats", &[integers], [("to", 1.into())]);
     let factor = b.op("Mul", "factor", &[scale, weight_scale], []);
     b.op("Mul", "product", &[floats, factor], [])

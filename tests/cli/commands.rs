@@ -8,7 +8,7 @@ use onnx_zip::emit::{FORM_KEY, RECIPE_KEY};
 use onnx_zip::report::{ModelReport, Plan};
 use onnx_zip::verify::Verification;
 
-use crate::tool::{Tool, fashion, files, images, mnist, stdout};
+use crate::tool::{Tool, fashion, files, fixture, images, mnist, stdout};
 
 /// A folder with a joint model whose tasks are called `digits` and `clothes`.
 fn joint(form: &str) -> Tool {
@@ -238,6 +238,17 @@ fn inspect_counts_layers_with_the_weights_of_others_once() {
     assert_eq!(own.map(|layer| layer.parameters).sum::<u64>(), report.parameters);
     let others: Vec<&str> = report.layers.iter().filter_map(|l| l.same_as.as_deref()).collect();
     assert_eq!((report.layers.len(), others), (6, vec!["shared/fc1", "shared/fc2"]));
+}
+
+#[test]
+fn inspect_counts_the_weights_of_each_gate() {
+    let tool = Tool::new();
+    let net = fixture("models/zoo/lstm_mnist.onnx");
+    let output = tool.run(0, &["inspect", &net, "--json"]);
+    let report: ModelReport = serde_json::from_slice(&output.stdout).unwrap();
+    // Four gates of 64 units, which read 28 numbers and 64 units, and ten outputs.
+    assert_eq!(report.parameters, 4 * 64 * (28 + 64 + 1) + 10 * (64 + 1));
+    assert!(report.layers.iter().all(|layer| layer.same_as.is_none()));
 }
 
 #[test]

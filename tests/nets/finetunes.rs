@@ -151,6 +151,84 @@ fn channels_correspond_by_index_through_operators_of_every_kind() {
     }
 }
 
+/// A net that reads a spectrum and its shifted copy side by side, so that its bands become one channel: a window
+/// meets each of them in the place of every other.
+fn with_shifted_bands() -> Model {
+    let mut b = GraphBuilder::new("net", 13);
+    let x = b.input("image", "batch,1,28,28");
+    let (w, bias) = (b.weights("bands.w", &[20, 1, 1, 28]), b.weights("bands.b", &[20]));
+    let y = b.op("Conv", "bands", &[x, w, bias], []);
+    let w = b.weights("smooth.w", &[20, 1, 3, 1]);
+    let y = b.op("Conv", "smooth", &[y, w], [("group", 20.into())]);
+    let y = b.op("Mul", "power", &[y, y], []);
+    let y = b.op("Transpose", "map", &[y], [("perm", [0, 3, 1, 2].into())]);
+    let axis = b.ints("axis", &[2]);
+    let copies = [0i64, 1].map(|shift| {
+        let (start, end) = (b.ints("start", &[shift]), b.ints("end", &[shift + 19]));
+        b.op("Slice", "copy", &[y, start, end, axis], [])
+    });
+    let y = b.op("Concat", "copies", &copies, [("axis", 1.into())]);
+    let (w, bias) = (b.weights("conv.w", &[5, 2, 3, 3]), b.weights("conv.b", &[5]));
+    let y = b.op("Conv", "conv", &[y, w, bias], []);
+    let y = b.op("Relu", "relu", &[y], []);
+    let y = b.op("GlobalAveragePool", "pool", &[y], []);
+    let y = b.op("Flatten", "flat", &[y], []);
+    let (w, bias) = (b.weights("fc.w", &[10, 5]), b.weights("fc.b", &[10]));
+    let y = b.op("Gemm", "fc", &[y, w, bias], [("transB", 1.into())]);
+    b.build(&[y])
+}
+
+/// A gated unit whose second factor passes a window in part, so that its channels are of two groups.
+fn with_windowed_gate() -> Model {
+    let mut b = GraphBuilder::new("net", 13);
+    let x = b.input("image", "batch,1,28,28");
+    let (w, bias) = (b.weights("rows.w", &[12, 1, 3, 3]), b.weights("rows.b", &[12]));
+    let y = b.op("Conv", "rows", &[x, w, bias], [("strides", [2, 2].into())]);
+    let axis = b.ints("axis", &[1]);
+    let [gate, plain, windowed] = [(0i64, 6i64), (6, 10), (10, 12)].map(|(start, end)| {
+        let (start, end) = (b.ints("start", &[start]), b.ints("end", &[end]));
+        b.op("Slice", "part", &[y, start, end, axis], [])
+    });
+    let w = b.weights("window.w", &[2, 1, 3, 3]);
+    let pads = ("pads", [1, 1, 1, 1].into());
+    let windowed = b.op("Conv", "window", &[windowed, w], [("group", 2.into()), pads]);
+    let factor = b.op("Concat", "factor", &[plain, windowed], [("axis", 1.into())]);
+    let gate = b.op("Sigmoid", "gate", &[gate], []);
+    let y = b.op("Mul", "gated", &[gate, factor], []);
+    let y = b.op("GlobalAveragePool", "pool", &[y], []);
+    let y = b.op("Flatten", "flat", &[y], []);
+    let (w, bias) = (b.weights("fc.w", &[10, 6]), b.weights("fc.b", &[10]));
+    let y = b.op("Gemm", "fc", &[y, w, bias], [("transB", 1.into())]);
+    b.build(&[y])
+}
+
+#[test]
+fn parts_of_gated_units_stay_where_they_are() {
+    let net = with_windowed_gate();
+    let nets = [canonical(&net, BatchNorm::Fold), moved(&net, 1e-4, 1)];
+    let (joint, _) = merged(&nets, 1.0);
+    check_size(&joint);
+    check_forms(&joint);
+    for (_, form, _) in FORMS {
+        let written = emit::emit(&joint, &EmitOptions { form: *form, ..EmitOptions::default() });
+        assert_eq!(count(&written.unwrap(), "Gather"), 0);
+    }
+}
+
+#[test]
+fn rows_of_one_channel_correspond_in_their_order() {
+    let net = with_shifted_bands();
+    let nets = [canonical(&net, BatchNorm::Fold), moved(&net, 1e-4, 1)];
+    let (joint, outcome) = merged(&nets, 1.0);
+    let kept: Vec<_> = outcome.sites.iter().filter(|site| site.reason.is_some()).collect();
+    assert!(kept.iter().all(|site| site.layers[0] == "fc"), "{kept:?}");
+    check_size(&joint);
+    check_forms(&joint);
+    for (net, joined) in nets.iter().zip(joint_outputs(&joint, Form::Heads)) {
+        assert!(deviation(&joined, &outputs(net, &[])[0]) < 1e-2);
+    }
+}
+
 /// The net with the filters of its first depthwise convolution negated, or of its second convolution if it has none.
 fn with_another_filter(model: &Model) -> Model {
     let mut model = model.clone();

@@ -39,6 +39,11 @@ impl Budget {
         Budget { growth: SMALL, work: SMALL }
     }
 
+    /// The budget with the growth of one of so many parts.
+    pub(super) fn of_part(self, parts: usize) -> Self {
+        Budget { growth: self.growth / parts.max(1) as u64, ..self }
+    }
+
     /// Spends the cost of a result of `bytes` that takes so many `products` of elements; returns `false`
     /// and spends nothing if it exceeds the budget.
     pub(super) fn take(&mut self, inputs: &[&Tensor], bytes: u64, products: u64) -> bool {

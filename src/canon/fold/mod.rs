@@ -105,6 +105,23 @@ pub fn dequantise(graph: &mut Graph) -> Result<()> {
     Ok(())
 }
 
+/// Computes the constants that a file stores as one number and a shape. Each of so many `readers` may copy them.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
+pub fn compute_filled(graph: &mut Graph, readers: usize) -> Result<()> {
+    let mut budget = Budget::of(graph).of_part(readers);
+    for id in graph.topological_order()? {
+        let node = graph.node(id);
+        let output = node.output(0).filter(|_| node.is("ConstantOfShape"));
+        let tensor = output.and_then(|_| value(graph, id, &mut budget));
+        if let (Some(output), Some(tensor)) = (output, tensor) {
+            replace(graph, output, tensor, None);
+        }
+    }
+    Ok(())
+}
+
 /// The first result of a node, if it is the only one that is read, all inputs are constant and the
 /// operator can be folded.
 fn value(graph: &Graph, id: NodeId, budget: &mut Budget) -> Option<Tensor> {

@@ -7,6 +7,7 @@
 mod activation;
 mod attention;
 mod cast;
+mod dynamic;
 mod embedding;
 mod features;
 mod few_bits;
@@ -77,8 +78,8 @@ const RULES: &[(&str, &str, Rule)] = &[
     (RUNTIME, "QEmbedLayerNormalization", embedding::quantised),
     (RUNTIME, "MatMulNBits", few_bits::product),
     (RUNTIME, "GatherBlockQuantized", few_bits::rows),
-    ("", "MatMulInteger", quantised::dynamic),
-    ("", "ConvInteger", quantised::dynamic),
+    ("", "MatMulInteger", dynamic::product),
+    ("", "ConvInteger", dynamic::product),
     ("", "Mul", quantised::scaled),
     ("", "CastLike", cast::like),
     ("ai.onnx.ml", "Scaler", scaler::scaler),

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use ndarray::{ArrayD, IxDyn};
 
-use crate::canon::rewire;
 use crate::ir::{Attribute, DataType, Tensor, ValueId};
 
 use super::Site;
@@ -107,51 +106,6 @@ pub(super) fn concat(site: &mut Site<'_>) -> Option<ValueId> {
     quantised(site, y, 0)
 }
 
-/// A product of dynamically quantised data with a constant weight. The model converts the integers to
-/// floats and multiplies them by the product of both scales. The result replaces all these nodes.
-pub(super) fn dynamic(site: &mut Site<'_>) -> Option<ValueId> {
-    let (data, zero) = (site.input(0)?, site.input(2)?);
-    let source = site.graph.node(site.graph.producer(data)?);
-    let scale = source.output(1)?;
-    if !source.is("DynamicQuantizeLinear") || source.output(2) != Some(zero) {
-        return None;
-    }
-    let is_conv = site.node().op == "ConvInteger";
-    let (output, weight_scale) = behind(site, scale)?;
-    let weight = site.constant(1)?.clone();
-    let axis = if is_conv { 0 } else { weight.dims.len().checked_sub(1)? };
-    let channels = *weight.dims.get(axis)?;
-    let scales = numbers(&weight_scale, channels)?;
-    let zeros = site.input(3).map(|_| numbers(site.constant(3)?, channels));
-    let x = site.op("DequantizeLinear", &[data, scale, zero]);
-    let mut parts = vec![site.input(1), Some(site.graph.add_initializer("scale", scales))];
-    if let Some(zeros) = zeros {
-        parts.push(Some(site.graph.add_initializer("zero_point", zeros?)));
-    }
-    let along = BTreeMap::from([("axis".to_owned(), Attribute::Int(axis as i64))]);
-    let weight = site.add("DequantizeLinear", &parts, along);
-    let attributes = site.node().attributes.clone();
-    site.output = output;
-    Some(site.add(if is_conv { "Conv" } else { "MatMul" }, &[Some(x), Some(weight)], attributes))
-}
-
-/// The product of the node's result, as floats, with the scales of data and weight, and the scale of
-/// the weight.
-fn behind(site: &Site<'_>, scale: ValueId) -> Option<(ValueId, Tensor)> {
-    let graph = &*site.graph;
-    let reader = |value: ValueId| rewire::only_reader(graph, site.readers, value);
-    let cast = graph.node(reader(site.output)?);
-    let floats = cast.output(0).filter(|_| cast.is("Cast"))?;
-    let rescaled = graph.node(reader(floats)?);
-    let factor = rescaled.inputs.iter().flatten().find(|value| **value != floats)?;
-    let factors = graph.node(graph.producer(*factor)?);
-    if !rescaled.is("Mul") || !factors.is("Mul") || !factors.inputs.contains(&Some(scale)) {
-        return None;
-    }
-    let constant = factors.inputs.iter().flatten().find_map(|v| graph.initializer(*v))?;
-    Some((rescaled.output(0)?, constant.clone()))
-}
-
 /// A constant of integers that the model converts to floats and multiplies by a scale. Before that, it may
 /// pick rows and subtract a zero point.
 pub(super) fn scaled(site: &mut Site<'_>) -> Option<ValueId> {
@@ -243,7 +197,7 @@ fn spread(tensor: &Tensor, extent: Option<usize>) -> Option<Tensor> {
 }
 
 /// One number, or one per channel, without axes of one index.
-fn numbers(tensor: &Tensor, channels: usize) -> Option<Tensor> {
+pub(super) fn numbers(tensor: &Tensor, channels: usize) -> Option<Tensor> {
     let dims = match tensor.len() {
         1 => Vec::new(),
         n if n == channels && tensor.dims.iter().filter(|d| **d != 1).count() == 1 => vec![n],

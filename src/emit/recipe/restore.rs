@@ -1,12 +1,12 @@
 //! Recovers the task nets of a joint model. Its file may be hostile: the nets inside its recipe are checked as
 //! those of any file are.
 
-use super::assemble::{Assembly, Sums};
+use super::assemble::{Assembly, Sums, bytes};
 use super::format::{self, TaskRecipe};
 use super::indices::{self, Allowance};
 use super::{MOST_TASKS, RECIPE_KEY, damaged};
 use crate::align::TaskId;
-use crate::canon::{Canonical, dequantise};
+use crate::canon::{Canonical, compute_filled, dequantise};
 use crate::couple::LayerId;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
@@ -37,7 +37,9 @@ pub fn restore(model: &Model) -> Result<JointModel> {
     let lists = lists.collect::<Option<Vec<_>>>().ok_or_else(damaged)?;
     let mut stored = model.graph.clone();
     dequantise(&mut stored).in_model(&model.name)?;
-    let mut assembly = Assembly::new(&stored, &lists, recipe.tasks.len());
+    let (count, given) = (recipe.tasks.len(), bytes(&stored));
+    compute_filled(&mut stored, count).in_model(&model.name)?;
+    let mut assembly = Assembly::new(&stored, &lists, count, given);
     let (mut tasks, mut differences) = (Vec::new(), Vec::new());
     for task in &recipe.tasks {
         let (net, sums) = assembly.net(task).in_model(&model.name)?;

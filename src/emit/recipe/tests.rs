@@ -1,4 +1,4 @@
-use super::assemble::Assembly;
+use super::assemble::{Assembly, bytes};
 use super::format::{self, BlockRecipe, Recipe, TaskRecipe, WeightRecipe};
 use super::*;
 use crate::align::TaskId;
@@ -116,7 +116,7 @@ fn all_weights_together_have_bounds() {
     graph.add_initializer("w", Tensor::from_f32(&ndarray::Array1::zeros(1000).into_dyn()));
     let lists = [(0..1000).collect()];
     let fits = |count: usize, dims: &str, times: usize| {
-        Assembly::new(&graph, &lists, 2).net(&repeated(count, dims, times)).is_ok()
+        Assembly::new(&graph, &lists, 2, bytes(&graph)).net(&repeated(count, dims, times)).is_ok()
     };
     assert!(fits(20, "1000", 1) && fits(1, "1000", 20));
     assert!(!fits(100, "1000", 1), "memory");

@@ -1,8 +1,8 @@
 //! Partitions of a task's channels: blocks of groups, and the pieces that they form.
 //!
 //! Channels with the same owner are one piece of an axis, whatever groups they belong to. Order and
-//! extent of a shared piece follow from its neurons, so they are the same in every task that has its
-//! copies of them in the same order.
+//! extent of a shared piece follow from its neurons, and where these are repeated from the order of whole runs,
+//! so they are the same in every task that has its copies of them in the same order.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -76,50 +76,80 @@ impl Partition {
     }
 
     /// The parts of an axis with these channels: shared parts first, then the task's own. Copies of whole
-    /// runs of channels stay side by side, as in a `Concat`, and so do the pixels of one channel.
+    /// runs of channels stay side by side, as in a `Concat`, and so do the pixels of one channel. Where channels are
+    /// repeated, runs that do not overlap keep their order, so that nothing moves.
     pub(crate) fn parts(&self, channels: &[Channel]) -> Vec<Part> {
-        self.cut(channels, shortest_run)
+        self.cut(channels, shortest_run, as_they_lie)
     }
 
     /// The parts of the rows of a layer. Their order follows from the neurons alone, whatever the order of
     /// the task's own rows.
     pub(crate) fn rows(&self, channels: &[Channel]) -> Vec<Part> {
-        self.cut(channels, |_| 1)
+        self.cut(channels, |_| 1, |runs| runs)
     }
 
-    fn cut(&self, channels: &[Channel], width: fn(&[&[usize]]) -> usize) -> Vec<Part> {
+    /// `order` brings the runs of a part, block by block and turn by turn, into their order.
+    fn cut(
+        &self,
+        channels: &[Channel],
+        width: fn(&[&[usize]]) -> usize,
+        order: fn(Vec<Vec<usize>>) -> Vec<Vec<usize>>,
+    ) -> Vec<Part> {
         let mut places: BTreeMap<GroupId, Vec<Vec<usize>>> = BTreeMap::new();
         for (position, channel) in channels.iter().enumerate() {
             let size = self.sizes[channel.group.0];
             let own = places.entry(channel.group).or_insert_with(|| vec![Vec::new(); size]);
             own[channel.index].push(position);
         }
-        let mut found: Vec<(Part, bool)> = Vec::new();
+        let mut found: Vec<Found> = Vec::new();
         for (group, places) in &places {
             for (block, apart) in &self.blocks[group.0] {
                 let own: Vec<&[usize]> =
                     block.channels.iter().map(|c| places[*c].as_slice()).collect();
-                let positions = in_turns(&own, width(&own));
-                if !positions.is_empty() {
+                let turns = in_turns(&own, width(&own));
+                if !turns.is_empty() {
                     let (owner, first) = (block.owner.clone(), block.first);
-                    found.push((Part { group: *group, owner, first, positions }, *apart));
+                    let part = Part { group: *group, owner, first, positions: Vec::new() };
+                    found.push(Found { part, is_repeated: turns.len() > 1, turns, apart: *apart });
                 }
             }
         }
-        found.sort_by_key(|(part, apart)| {
+        found.sort_by_key(|Found { part, apart, .. }| {
             let width = if let Owner::Tasks(tasks) = &part.owner { tasks.len() } else { 0 };
             (Reverse(width), part.owner.clone(), *apart, part.first)
         });
-        side_by_side(found)
+        side_by_side(found, order)
     }
 }
 
+/// A part of one group, with its indices turn by turn.
+struct Found {
+    part: Part,
+    turns: Vec<Vec<usize>>,
+    /// Whether a channel has several turns.
+    is_repeated: bool,
+    /// Whether it must stay a part of its own.
+    apart: bool,
+}
+
 /// The indices of several channels: in each turn, the next `width` of every channel.
-fn in_turns(channels: &[&[usize]], width: usize) -> Vec<usize> {
+fn in_turns(channels: &[&[usize]], width: usize) -> Vec<Vec<usize>> {
     let width = width.max(1);
     let turns = channels.iter().map(|own| own.len().div_ceil(width)).max().unwrap_or(0);
-    let of_turn = |turn: usize| channels.iter().filter_map(move |own| own.chunks(width).nth(turn));
-    (0..turns).flat_map(of_turn).flatten().copied().collect()
+    let of_turn = |turn: usize| -> Vec<usize> {
+        let runs = channels.iter().filter_map(|own| own.chunks(width).nth(turn));
+        runs.flatten().copied().collect()
+    };
+    (0..turns).map(of_turn).collect()
+}
+
+/// Runs in the order of their indices if none lies within another, as they are else. Channels may have another order
+/// within the runs of another task, but runs of corresponding axes have the same order.
+fn as_they_lie(runs: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
+    let mut sorted = runs.clone();
+    sorted.sort_by_key(|run| run.iter().min().copied());
+    let is_before = |pair: &[Vec<usize>]| pair[0].iter().max() < pair[1].iter().min();
+    if sorted.windows(2).all(is_before) { sorted } else { runs }
 }
 
 /// The fewest neighbouring indices of one channel, such as its pixels.
@@ -129,22 +159,28 @@ fn shortest_run(channels: &[&[usize]]) -> usize {
 }
 
 /// Joins parts with the same owner, except those that must stay apart.
-fn side_by_side(found: Vec<(Part, bool)>) -> Vec<Part> {
-    let mut parts: Vec<Part> = Vec::new();
+fn side_by_side(found: Vec<Found>, order: fn(Vec<Vec<usize>>) -> Vec<Vec<usize>>) -> Vec<Part> {
+    let mut joined: Vec<Found> = Vec::new();
     let mut is_open = false;
-    for (part, apart) in found {
-        match parts.last_mut() {
-            Some(last) if is_open && !apart && last.owner == part.owner => {
-                last.positions.extend(part.positions);
+    for one in found {
+        let apart = one.apart;
+        match joined.last_mut() {
+            Some(last) if is_open && !apart && last.part.owner == one.part.owner => {
+                last.turns.extend(one.turns);
+                last.is_repeated |= one.is_repeated;
             }
-            _ => parts.push(part),
+            _ => joined.push(one),
         }
         is_open = !apart;
     }
-    for part in parts.iter_mut().filter(|part| part.first.is_none()) {
-        part.positions.sort_unstable();
-    }
-    parts
+    let whole = |Found { mut part, turns, is_repeated, .. }: Found| {
+        part.positions = if is_repeated { order(turns).concat() } else { turns.concat() };
+        if part.first.is_none() {
+            part.positions.sort_unstable();
+        }
+        part
+    };
+    joined.into_iter().map(whole).collect()
 }
 
 /// The groups of a task that layers with common weights, or a common part of them, produce or consume.

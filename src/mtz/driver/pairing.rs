@@ -78,7 +78,8 @@ pub(super) fn channel(members: &[SiteLayer], set: &NeuronSet, neuron: usize) -> 
     member.task.channel(member.layer.outputs[set.rows[neuron][0]])
 }
 
-/// Pairs of the same group that another site has settled, by neuron set.
+/// Pairs of the same group that another site has settled, by neuron set. Rows that are one channel, as those of a
+/// spectrum whose shifted copies are added up, correspond in their order.
 pub(super) fn known_pairs(
     joint: &JointModel,
     members: &[SiteLayer],
@@ -86,11 +87,31 @@ pub(super) fn known_pairs(
     next_net: &NeuronSet,
 ) -> Vec<Vec<(usize, usize)>> {
     let neuron = |set: &NeuronSet, n: usize| joint.neuron(channel(members, set, n));
-    let theirs: HashMap<Neuron, usize> =
-        (0..next_net.rows.len()).filter_map(|j| Some((neuron(next_net, j)?, j))).collect();
+    let mut theirs: HashMap<Neuron, Vec<usize>> = HashMap::new();
+    for j in in_order(next_net) {
+        if let Some(neuron) = neuron(next_net, j) {
+            theirs.entry(neuron).or_default().push(j);
+        }
+    }
     let of_set = |set: &NeuronSet| {
-        let neurons = 0..set.rows.len();
-        neurons.filter_map(|i| Some((i, *theirs.get(&neuron(set, i)?)?))).collect()
+        let mut met: HashMap<Neuron, usize> = HashMap::new();
+        let pair = |i: usize| {
+            let neuron = neuron(set, i)?;
+            let times = met.entry(neuron).or_default();
+            let j = *theirs.get(&neuron)?.get(*times)?;
+            *times += 1;
+            Some((i, j))
+        };
+        let mut pairs: Vec<(usize, usize)> = in_order(set).into_iter().filter_map(pair).collect();
+        pairs.sort_unstable();
+        pairs
     };
     sets.iter().map(of_set).collect()
+}
+
+/// The neurons of a set in the order of their rows in its first member.
+fn in_order(set: &NeuronSet) -> Vec<usize> {
+    let mut neurons: Vec<usize> = (0..set.rows.len()).collect();
+    neurons.sort_by_key(|neuron| set.rows[*neuron].first().copied());
+    neurons
 }

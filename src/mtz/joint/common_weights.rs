@@ -49,12 +49,10 @@ impl JointModel {
     /// The rows of two layers that are one neuron.
     fn common_rows(&self, a: TaskLayer, b: TaskLayer) -> Vec<(usize, usize)> {
         let neurons = |own: TaskLayer| {
-            let channels = self.layer(own).outputs.iter().enumerate();
-            let neurons = channels
-                .filter_map(move |(row, c)| Some((self.neuron(own.task.channel(*c))?, row)));
-            neurons.collect::<Vec<(Neuron, usize)>>()
+            let rows = self.neurons_of_rows(own).into_iter().enumerate();
+            rows.filter_map(|(row, neuron)| Some((neuron?, row))).collect::<Vec<_>>()
         };
-        let theirs: HashMap<Neuron, usize> = neurons(b).into_iter().collect();
+        let theirs: HashMap<(Neuron, usize), usize> = neurons(b).into_iter().collect();
         neurons(a).into_iter().filter_map(|(n, row)| Some((row, *theirs.get(&n)?))).collect()
     }
 

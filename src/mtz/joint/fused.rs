@@ -116,7 +116,7 @@ impl JointModel {
         for other in self.together(layer).into_iter().filter(|l| l.task != layer.task) {
             let theirs = self.biases(other)?;
             let differs =
-                |(neuron, bias): (&Neuron, &u32)| theirs.get(neuron).is_some_and(|b| b != bias);
+                |(row, bias): (&(Neuron, usize), &u32)| theirs.get(row).is_some_and(|b| b != bias);
             if own.iter().any(differs) {
                 return Ok(false);
             }
@@ -124,14 +124,12 @@ impl JointModel {
         Ok(true)
     }
 
-    /// The bits of the bias of each shared neuron of a layer.
-    fn biases(&self, own: TaskLayer) -> Result<BTreeMap<Neuron, u32>> {
-        let layer = self.layer(own);
-        let biases = layer.layer.read_bias(self.task(own.task).graph())?.unwrap_or_default();
-        let neuron = |(channel, bias): (&Channel, &f32)| {
-            self.neuron(own.task.channel(*channel)).map(|neuron| (neuron, bias.to_bits()))
-        };
-        Ok(layer.outputs.iter().zip(&biases).filter_map(neuron).collect())
+    /// The bits of the bias of each row of a layer that is a shared neuron.
+    fn biases(&self, own: TaskLayer) -> Result<BTreeMap<(Neuron, usize), u32>> {
+        let layer = &self.layer(own).layer;
+        let biases = layer.read_bias(self.task(own.task).graph())?.unwrap_or_default();
+        let rows = self.neurons_of_rows(own).into_iter().zip(&biases);
+        Ok(rows.filter_map(|(row, bias)| Some((row?, bias.to_bits()))).collect())
     }
 
     /// For each shared neuron, the tasks, ascending, that have it among some `channels` of the layers

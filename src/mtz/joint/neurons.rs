@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::align::{TaskChannel, TaskGroup, TaskId};
+use crate::align::{TaskChannel, TaskGroup, TaskId, TaskLayer};
 use crate::couple::GroupId;
 
 use super::model::{JointModel, Neuron};
@@ -16,6 +16,19 @@ impl JointModel {
     /// The shared neuron that a task's channel is, if any.
     pub fn neuron(&self, own: TaskChannel) -> Option<Neuron> {
         self.sharing[own.task.0][own.channel.group.0][own.channel.index]
+    }
+
+    /// The shared neuron of each row of a layer, and how many rows up to this one are that neuron: rows of a layer
+    /// that are one channel correspond to those of other layers in their order.
+    pub(crate) fn neurons_of_rows(&self, own: TaskLayer) -> Vec<Option<(Neuron, usize)>> {
+        let mut met: BTreeMap<Neuron, usize> = BTreeMap::new();
+        let rows = self.layer(own).outputs.iter().map(|channel| {
+            let neuron = self.neuron(own.task.channel(*channel))?;
+            let times = met.entry(neuron).or_default();
+            *times += 1;
+            Some((neuron, *times))
+        });
+        rows.collect()
     }
 
     fn neuron_mut(&mut self, own: TaskChannel) -> &mut Option<Neuron> {

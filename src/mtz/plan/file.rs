@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::align::Alignment;
+use crate::canon::filled;
 use crate::couple::{CoupledLayer, Coupling, LayerId};
 use crate::error::Result;
 use crate::ir::{DataType, Graph, ValueId};
@@ -28,12 +29,13 @@ pub fn file_bytes(joint: &JointModel, alignment: &Alignment, sizes: &Sizes) -> R
         let readers = graph.consumers();
         let is_written =
             |id: ValueId| !readers[id.index()].is_empty() || graph.outputs.contains(&id);
+        let computed: HashSet<ValueId> = filled(graph).into_iter().map(|(id, _)| id).collect();
         let mut stored = 0;
         let constants = graph.values().filter_map(|(id, _)| Some((id, graph.initializer(id)?)));
         for (value, tensor) in constants.filter(|(id, _)| is_written(*id)) {
             let own = stored_bytes(graph, value);
             stored += own;
-            if copies.contains(&value) {
+            if copies.contains(&value) || computed.contains(&value) {
                 continue;
             }
             let Some(layer) = owners.get(&value) else {

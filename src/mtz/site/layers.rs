@@ -110,15 +110,16 @@ pub(crate) fn taps(joint: &JointModel, members: &[SiteLayer]) -> Result<usize> {
     }
 }
 
-/// The neurons that rows of at least two layers share: their (layer, row) pairs, by neuron.
+/// The neurons that rows of at least two layers share: their (layer, row) pairs, by neuron. Rows of a layer that are
+/// one channel correspond to those of other layers in their order.
 pub(crate) fn common_neurons(
     joint: &JointModel,
     members: &[SiteLayer],
 ) -> Vec<Vec<(usize, usize)>> {
-    let mut rows: BTreeMap<Neuron, Vec<(usize, usize)>> = BTreeMap::new();
+    let mut rows: BTreeMap<(Neuron, usize), Vec<(usize, usize)>> = BTreeMap::new();
     for (at, member) in members.iter().enumerate() {
-        for (row, channel) in member.layer.outputs.iter().enumerate() {
-            if let Some(neuron) = joint.neuron(member.task.channel(*channel)) {
+        for (row, neuron) in joint.neurons_of_rows(member.place()).into_iter().enumerate() {
+            if let Some(neuron) = neuron {
                 rows.entry(neuron).or_default().push((at, row));
             }
         }
