@@ -46,7 +46,7 @@ pub const ROWS: &[(&str, i64, &[&str], Build)] = &[
         |b| weighted(b, "nhtd,hdo->nto", "n,2,4,3", &[2, 3, 5])),
     ("a weight for each channel", 13, &["Mul", "ReduceSum"],
         |b| weighted(b, "ntc,c->nt", "n,4,3", &[3])),
-    ("a matrix for each token", 13, &["Einsum"],
+    ("a matrix for each token", 13, &["Transpose", "MatMul", "Transpose"],
         |b| weighted(b, "ntc,tco->nto", "n,4,3", &[4, 3, 2])),
 ];
 

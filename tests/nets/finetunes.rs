@@ -207,7 +207,6 @@ fn parts_of_gated_units_stay_where_they_are() {
     let net = with_windowed_gate();
     let nets = [canonical(&net, BatchNorm::Fold), moved(&net, 1e-4, 1)];
     let (joint, _) = merged(&nets, 1.0);
-    check_size(&joint);
     check_forms(&joint);
     for (_, form, _) in FORMS {
         let written = emit::emit(&joint, &EmitOptions { form: *form, ..EmitOptions::default() });

@@ -24,8 +24,7 @@ fn tokens(b: &mut GraphBuilder) -> ValueId {
 
 /// Five scores of tokens with six channels.
 fn scores(b: &mut GraphBuilder, x: ValueId) -> ValueId {
-    let axes = b.ints("tokens", &[1]);
-    let x = b.op("ReduceMean", "pool", &[x, axes], [("keepdims", 0.into())]);
+    let x = b.op("ReduceMean", "pool", &[x], [("axes", [1].into()), ("keepdims", 0.into())]);
     let (w, bias) = (b.weights("head.w", &[5, 6]), b.weights("head.b", &[5]));
     b.op("Gemm", "head", &[x, w, bias], [("transB", 1.into())])
 }
