@@ -15,7 +15,6 @@ pub(crate) mod inputs;
 mod inspect;
 mod joint;
 mod measured;
-mod memory;
 mod merge;
 mod merged;
 pub(crate) mod models;

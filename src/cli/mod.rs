@@ -22,10 +22,12 @@ mod retrain;
 mod split;
 mod stop;
 mod strip;
+mod usage;
 mod verify;
 mod worker;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -129,6 +131,20 @@ pub fn error_code(error: &Error) -> u8 {
     }
 }
 
+/// Ends the process of a command: prints its error, and exits with its code. All files are in place, and all
+/// temporary ones removed, when a command returns.
+pub fn end(result: Result<Status>) -> ! {
+    let code = match result {
+        Ok(status) => status.code(),
+        Err(error) => {
+            // If standard error cannot be written, the exit code must do.
+            let _ = writeln!(io::stderr(), "error: {}", error.with_flags());
+            error_code(&error)
+        }
+    };
+    stop::exit(code.into())
+}
+
 /// Parses and runs a command line, whose first argument is the program. Prints help and ends the
 /// process if help is asked for or arguments do not parse.
 ///
@@ -145,8 +161,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Status> {
 /// As [`run`].
 pub fn run_as(program: Vec<OsString>, args: impl IntoIterator<Item = OsString>) -> Result<Status> {
     let Expanded { args, plan } = replay::expand(args.into_iter().collect())?;
-    let matches = command_line().get_matches_from(args);
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let matches = usage::parsed(command_line, &args);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| usage::end(&error));
     let options = matches.subcommand().map(|(_, own)| typed_options(own)).unwrap_or_default();
     let typed = PlanFile { options, ..PlanFile::default() };
     stop::install()?;
