@@ -152,8 +152,11 @@ fn product(shape: &[Dim]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use ndarray::ArrayD;
+
     use super::*;
     use crate::canon::{CanonOptions, canonicalise, check_sizes};
+    use crate::ir::Tensor;
     use crate::ir::builder::GraphBuilder;
 
     /// A layer, and a sum of constants of this many elements.
@@ -195,16 +198,21 @@ mod tests {
 
     #[test]
     fn what_is_derived_from_weights_is_not_limited() {
-        let graph = beside(1, &[4], &[]).graph;
-        assert_eq!(stored(&graph), 12 + 1);
-        let mut b = GraphBuilder::new("net", 17);
-        let x = b.input("x", "n,512");
-        let w = b.weights("w", &[512, 512]);
-        let mut value = w;
-        for op in ["Neg", "Neg", "Abs", "Neg", "Neg", "Abs", "Neg", "Neg"] {
-            value = b.op(op, op, &[value], []);
-        }
-        let y = b.op("MatMul", "y", &[x, value], []);
-        assert!(check_sizes(&b.build(&[y])).is_ok());
+        assert_eq!(stored(&beside(1, &[4], &[]).graph), 12 + 1);
+        let derived = |stored: bool| {
+            let mut b = GraphBuilder::new("net", 17);
+            let (x, shape) = (b.input("x", "n,2048"), b.ints("shape", &[2048, 4096]));
+            let mut value = match stored {
+                true => b.constant("w", Tensor::from_f32(&ArrayD::zeros(vec![2048, 4096]))),
+                false => b.op("ConstantOfShape", "w", &[shape], []),
+            };
+            for at in 0..20 {
+                value = b.op("Neg", &format!("neg{at}"), &[value], []);
+            }
+            let y = b.op("MatMul", "y", &[x, value], []);
+            check_sizes(&b.build(&[y]))
+        };
+        assert!(derived(true).is_ok());
+        assert_eq!(derived(false).unwrap_err().kind(), ErrorKind::Memory);
     }
 }

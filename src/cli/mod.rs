@@ -152,7 +152,7 @@ pub fn end(result: Result<Status>) -> ! {
 /// Those of the command.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Status> {
     let program = std::env::current_exe().into_iter().map(Into::into).collect();
-    run_as(program, args)
+    run_until(stop::exit, program, args)
 }
 
 /// [`run`], where `program` is the command that starts this process.
@@ -160,9 +160,18 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Status> {
 /// # Errors
 /// As [`run`].
 pub fn run_as(program: Vec<OsString>, args: impl IntoIterator<Item = OsString>) -> Result<Status> {
+    run_until(std::process::exit, program, args)
+}
+
+/// [`run_as`], where `exit` ends the process.
+fn run_until(
+    exit: usage::Exit,
+    program: Vec<OsString>,
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<Status> {
     let Expanded { args, plan } = replay::expand(args.into_iter().collect())?;
-    let matches = usage::parsed(command_line, &args);
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| usage::end(&error));
+    let matches = usage::parsed(command_line, &args, exit);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| usage::end(&error, exit));
     let options = matches.subcommand().map(|(_, own)| typed_options(own)).unwrap_or_default();
     let typed = PlanFile { options, ..PlanFile::default() };
     stop::install()?;

@@ -5,29 +5,35 @@ use std::io::{self, Write};
 
 use clap::{ArgMatches, Command};
 
-use super::stop;
 use crate::naming;
+
+/// Ends the process with a code.
+pub(super) type Exit = fn(i32) -> !;
 
 /// Exit code of a mistake, and of help that cannot be printed.
 const MISTAKEN: i32 = 2;
 
 /// The parsed arguments, the first of which is the program. Prints help and mistakes, and ends the process
 /// then.
-pub(super) fn parsed(command_line: fn() -> Command, args: &[OsString]) -> ArgMatches {
+pub(super) fn parsed(
+    command_line: fn() -> Command,
+    args: &[OsString],
+    exit: Exit,
+) -> ArgMatches {
     let parsed = command_line().try_get_matches_from(args);
-    parsed.unwrap_or_else(|error| end(&readable(error, command_line, args)))
+    parsed.unwrap_or_else(|error| end(&readable(error, command_line, args), exit))
 }
 
 /// Prints help or a mistake, and ends the process. A closed pipe is no error.
-pub(super) fn end(said: &clap::Error) -> ! {
+pub(super) fn end(said: &clap::Error, exit: Exit) -> ! {
     let printed = said.print().and_then(|()| io::stdout().flush());
     let lost = printed.err().filter(|e| e.kind() != io::ErrorKind::BrokenPipe);
     match lost {
         Some(e) if !said.use_stderr() => {
             let _ = writeln!(io::stderr(), "error: cannot write to standard output ({e})");
-            stop::exit(MISTAKEN)
+            exit(MISTAKEN)
         }
-        _ => stop::exit(said.exit_code()),
+        _ => exit(said.exit_code()),
     }
 }
 

@@ -14,6 +14,7 @@ mod gram;
 mod halves;
 mod handoff;
 mod hostile;
+mod limited;
 mod memory;
 mod merge;
 mod plans;

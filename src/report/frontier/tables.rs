@@ -141,3 +141,15 @@ fn field(text: &str) -> String {
         false => text,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_a_table_keep_their_line_and_direction() {
+        assert_eq!(field("a\u{202e}b\n\u{2066}c"), "\"a b  c\"");
+        assert_eq!(field("=1"), "'=1");
+        assert_eq!(field("plain"), "plain");
+    }
+}
