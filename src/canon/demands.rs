@@ -83,9 +83,9 @@ impl Demand {
                 "with this {}, nodes that read no input of the model compute more than {most} {what}",
                 node.op
             );
-            return Err(Error::new(ErrorKind::Memory, message)
-                .at_node(&node.name)
-                .hint("check the sizes in the model, or store the results of these nodes as weights"));
+            return Err(Error::new(ErrorKind::Memory, message).at_node(&node.name).hint(
+                "check the sizes in the model, or store the results of these nodes as weights",
+            ));
         };
         (self.elements, self.products) = (elements, products);
         Ok(())
@@ -128,7 +128,9 @@ fn taps(graph: &Graph, node: &Node) -> u64 {
             let inner = shape.get(usize::from(node.int("transA", 0) == 0));
             product(inner.map(std::slice::from_ref).unwrap_or_default())
         }),
-        "Conv" | "ConvTranspose" | "ConvInteger" | "DeformConv" => of(1).map(|shape| window(&shape)),
+        "Conv" | "ConvTranspose" | "ConvInteger" | "DeformConv" => {
+            of(1).map(|shape| window(&shape))
+        }
         "QLinearConv" => of(3).map(|shape| window(&shape)),
         "MaxPool" | "AveragePool" | "LpPool" => Some(kernel()),
         _ => None,

@@ -15,11 +15,7 @@ const MISTAKEN: i32 = 2;
 
 /// The parsed arguments, the first of which is the program. Prints help and mistakes, and ends the process
 /// then.
-pub(super) fn parsed(
-    command_line: fn() -> Command,
-    args: &[OsString],
-    exit: Exit,
-) -> ArgMatches {
+pub(super) fn parsed(command_line: fn() -> Command, args: &[OsString], exit: Exit) -> ArgMatches {
     let parsed = command_line().try_get_matches_from(args);
     parsed.unwrap_or_else(|error| end(&readable(error, command_line, args), exit))
 }

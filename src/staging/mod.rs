@@ -241,7 +241,9 @@ fn is_out_of_files(cause: &io::Error) -> bool {
     {
         use rustix::io::Errno;
         let code = cause.raw_os_error();
-        code.is_some_and(|code| [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error).contains(&code))
+        code.is_some_and(|code| {
+            [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error).contains(&code)
+        })
     }
     #[cfg(not(target_os = "linux"))]
     {

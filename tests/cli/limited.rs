@@ -52,6 +52,18 @@ fn files_larger_than_allowed_are_an_error() {
 }
 
 #[test]
+fn threads_that_find_no_memory_are_an_error() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let (tool, a, b) = (Tool::new(), mnist(), fashion());
+    let args = ["merge", &a, &b, "-o", "j.onnx", "--runtime", "tract", "--threads", "3000"];
+    let error = refused(&mut after("ulimit -v 2000000", &tool, &args), &tool.path("."));
+    assert!(error.contains("cannot start 3000 threads"), "{error}");
+    assert!(error.ends_with("; allow more processes or memory, or fewer --threads"), "{error}");
+}
+
+#[test]
 fn a_folder_that_is_none_is_told_like_everywhere() {
     let (tool, a, b, x) = (Tool::new(), mnist(), fashion(), images());
     tool.write("file", b"x");

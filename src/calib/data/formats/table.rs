@@ -46,8 +46,7 @@ fn open(files: &Files, _: &DataOptions) -> Result<Box<dyn Source>> {
     let file = opened(path)?;
     let length = file.metadata().map_err(|error| unreadable(path, error))?.len();
     if length > LARGEST {
-        return Err(too_large(&path.display().to_string())
-            .hint(ELSEWHERE));
+        return Err(too_large(&path.display().to_string()).hint(ELSEWHERE));
     }
     let refused =
         |message: &str| Error::new(ErrorKind::Calibration, format!("{} {message}", path.display()));
