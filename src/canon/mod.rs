@@ -5,7 +5,8 @@
 //!
 //! 1. once: `constants` before all others, which look for initializers only; the checks of sizes (`limits`)
 //!    and for training mode; `upgrade`, so that the others need to know one version of each operator;
-//!    `hoist`, so that the others see weights of sub-graphs; constants in few bits, before nodes move them (`fold`).
+//!    `hoist`, so that the others see weights of sub-graphs; the checks of what constants demand together (`demands`) and
+//!    of loops without an end (`rounds`), now that types are known; constants in few bits, before nodes move them (`fold`).
 //! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `requantised`, `fold`,
 //!    `shapes`, `branches`, `loops`, `reversed`, `extents`, `views`, `expanded`, `contraction`, `batched`,
 //!    `patches`, `resize`.
