@@ -64,6 +64,17 @@ fn threads_that_find_no_memory_are_an_error() {
 }
 
 #[test]
+fn products_that_find_no_memory_are_an_error() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let (tool, a, b) = (Tool::new(), mnist(), fashion());
+    let args = ["merge", &a, &b, "-o", "j.onnx", "--runtime", "tract", "--threads", "24"];
+    let error = refused(&mut after("ulimit -v 3000000", &tool, &args), &tool.path("."));
+    assert!(error.contains("matrix products on 24 threads find no memory"), "{error}");
+}
+
+#[test]
 fn a_folder_that_is_none_is_told_like_everywhere() {
     let (tool, a, b, x) = (Tool::new(), mnist(), fashion(), images());
     tool.write("file", b"x");
