@@ -99,10 +99,10 @@ fn windows_fault(name: &str) -> Option<&'static str> {
 }
 
 /// Control characters, and those that change the direction or the breaks of the text around them.
-fn is_active(c: char) -> bool {
+pub(crate) fn is_active(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}')
+            | '\u{feff}' | '\u{61c}')
 }
 
 fn escaped(text: &str) -> Cow<'_, str> {
@@ -205,6 +205,9 @@ mod tests {
     fn names_are_shown_on_one_line_of_a_sane_length() {
         assert_eq!(shown("größer/conv_1"), "größer/conv_1");
         assert_eq!(shown("a\u{1b}[2J\nb\u{9b}\u{202e}"), "a\\u{1b}[2J\\nb\\u{9b}\\u{202e}");
+        for c in ['\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}', '\u{61c}'] {
+            assert_eq!(shown(&format!("a{c}")), format!("a{}", c.escape_default()));
+        }
         let long = shown(&"é".repeat(100_000)).into_owned();
         assert!(long.chars().count() <= NAME && long.contains('…'));
     }

@@ -8,6 +8,7 @@ use super::models::{self, Loaded, ModelInput};
 use super::options::CalibrateOptions;
 use super::{inputs, output};
 use crate::calib::net::{NetStatistics, names};
+use crate::calib::product::check_buffers;
 use crate::calib::store::{self, Meta};
 use crate::calib::stream::{Source, Stream};
 use crate::calib::taps::{RowLimit, Running, survey};
@@ -88,6 +89,7 @@ impl Calibrator<'_> {
         let canon = CanonOptions { batchnorm, ..CanonOptions::default() };
         let (model, coupling) = coupled(canonicalise(model, &canon)?)?;
         self.check_memory(&model, &coupling)?;
+        check_buffers()?;
         let limits = (options.runtime.batch, options.statistics.bytes());
         let measured = Measured::new(&model, backend, &data.dataset, limits);
         let source = measured.source();

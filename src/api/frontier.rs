@@ -14,6 +14,7 @@ use crate::onnx::{self, Draft, SaveOptions};
 use crate::progress::Progress;
 use crate::report::{Frontier, FrontierRecord, FrontierTask, Picture, SCHEMA, TaskLoss};
 use crate::runtime::Backend;
+use crate::staging::MadeFolder;
 use crate::zipper::{FrontierPoint, Job, PlanFile, frontier, knee};
 
 /// Files of a curve, and options of its measurement.
@@ -49,11 +50,16 @@ impl FrontierDestination<'_> {
         FrontierDestination { points, latency: false, reports: &[], plans: None, keep: None }
     }
 
-    /// Checks that all files can be written, and creates the folders.
-    fn check(&self, inputs: &[PathBuf]) -> Result<()> {
+    /// Checks that all files can be written, and creates the folders. New ones that are still empty when the
+    /// result is dropped are removed.
+    fn check(&self, inputs: &[PathBuf]) -> Result<Vec<MadeFolder>> {
         self.reports.iter().try_for_each(|report| output::check(report, inputs))?;
         output::check_distinct(self.reports.iter().map(PathBuf::as_path))?;
-        [self.plans, self.keep].into_iter().flatten().try_for_each(folder)
+        let folders = [self.plans, self.keep].into_iter().flatten();
+        let mut made: Vec<MadeFolder> = folders.map(MadeFolder::at).collect::<Result<_>>()?;
+        // One may lie in another that is made before it, and is removed first.
+        made.reverse();
+        Ok(made)
     }
 
     /// Writes the reports.
@@ -96,7 +102,7 @@ impl Merger {
         self.check_open()?;
         let start = Instant::now();
         let inputs = self.inputs();
-        to.check(&inputs)?;
+        let _folders = to.check(&inputs)?;
         let ready = self.ready(true, progress)?;
         let timer = self.options.runtime.single_threaded(&ready.backend)?;
         let aside = tempfile::tempdir()
@@ -276,13 +282,6 @@ impl Recorder<'_> {
 /// The name of a point's files, without suffix. Points whose sizes round to one need numbers behind it.
 fn name_of(size: f64) -> String {
     format!("joint-{:.2}", 100.0 * size)
-}
-
-/// Makes a folder.
-fn folder(path: &Path) -> Result<()> {
-    std::fs::create_dir_all(path).map_err(|e| {
-        Error::new(ErrorKind::Io, format!("cannot make the folder '{}'", path.display())).because(e)
-    })
 }
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ pub(crate) mod inputs;
 mod inspect;
 mod joint;
 mod measured;
-mod memory;
 mod merge;
 mod merged;
 pub(crate) mod models;

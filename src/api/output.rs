@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::naming;
 use crate::progress::Progress;
 use crate::report::{Frontier, Report};
-use crate::staging::{Stage, Target, folder_of, resolve, same_file, sweep};
+use crate::staging::{Stage, Target, folder_of, remedy, resolve, same_file, sweep};
 
 /// Checks that `output` can be written and is none of the `inputs`. Removes leftovers of killed runs
 /// beside it.
@@ -83,9 +83,9 @@ pub(crate) fn check_distinct<'a>(outputs: impl IntoIterator<Item = &'a Path>) ->
 fn check_folder(folder: &Path) -> Result<()> {
     sweep(folder);
     tempfile::tempfile_in(folder).map(drop).map_err(|e| {
-        Error::new(ErrorKind::Io, format!("cannot write into the folder '{}'", folder.display()))
-            .because(e)
-            .hint("choose a folder that exists and that you may write to")
+        let hint = remedy(&e);
+        let message = format!("cannot write into the folder '{}'", folder.display());
+        Error::new(ErrorKind::Io, message).because(e).hint(hint)
     })
 }
 

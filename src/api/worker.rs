@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::options::{RuntimeOptions, WorkerOptions};
+use crate::calib::product::check_buffers;
 use crate::error::Result;
 use crate::mtz::statistics::ShardWorker;
 use crate::progress::Progress;
@@ -17,6 +18,7 @@ use crate::workers;
 /// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) if `progress` is stopped.
 pub fn worker(folder: &Path, options: &WorkerOptions, progress: &dyn Progress) -> Result<()> {
     let backend = options.runtime.open(progress)?;
+    check_buffers()?;
     workers::work(folder, backend, Duration::from_secs(options.patience), progress)
 }
 
@@ -31,5 +33,7 @@ pub fn shard_worker(
     options: &RuntimeOptions,
     progress: &dyn Progress,
 ) -> Result<ShardWorker> {
-    ShardWorker::new(nets, samples, options.open(progress)?)
+    let backend = options.open(progress)?;
+    check_buffers()?;
+    ShardWorker::new(nets, samples, backend)
 }

@@ -8,6 +8,7 @@ pub mod gram;
 pub mod im2col;
 pub mod kept;
 mod mask;
+pub(crate) mod memory;
 pub mod net;
 mod positions;
 mod probed;

@@ -7,10 +7,14 @@
 
 use std::ffi::c_int;
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, LinalgScalar, Slice, Zip, s};
+
+use crate::error::{Error, ErrorKind, Hint, Result};
+use crate::naming::counted;
 
 /// Rows of a strip: keeps OpenBLAS within a tenth of its best speed and leaves 18 strips to share at
 /// n = 4608.
@@ -26,6 +30,44 @@ const TILE: usize = 512;
 /// Rows of a product on one thread: enough to outweigh the cost of a call, and few enough for several
 /// threads to share a narrow matrix, which has only one tile.
 const PIECE: usize = 2048;
+
+/// Bytes of the buffer that OpenBLAS takes for each thread that computes products.
+const BUFFER: usize = (128 << 20) + (1 << 16);
+
+/// Checks, until it succeeds once, that each thread finds memory for its buffer of OpenBLAS, which asks for it
+/// again and again, for ever, where a limit denies it.
+///
+/// # Errors
+/// [`ErrorKind::Memory`] where there is too little.
+pub(crate) fn check_buffers() -> Result<()> {
+    static FOUND: AtomicBool = AtomicBool::new(false);
+    if !FOUND.load(Ordering::Relaxed) {
+        find_buffers(rayon::current_num_threads(), BUFFER)?;
+        FOUND.store(true, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Reserves so many buffers at once, and gives them back.
+fn find_buffers(count: usize, size: usize) -> Result<()> {
+    let mut buffers: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..count {
+        let mut buffer = Vec::new();
+        buffer.try_reserve_exact(size).map_err(|e| {
+            let message = format!(
+                "matrix products on {} find no memory for buffers of {} MiB each",
+                counted(count, "thread"),
+                size >> 20
+            );
+            Error::new(ErrorKind::Memory, message)
+                .because(e)
+                .hint(Hint::from("allow more memory, or fewer ").option("threads"))
+        })?;
+        // What is not kept might not be reserved at all.
+        buffers.push(std::hint::black_box(buffer));
+    }
+    Ok(())
+}
 
 /// Keeps OpenBLAS on the calling thread from now on, in the whole process.
 pub fn single_threaded_blas() {
@@ -263,6 +305,14 @@ pub(crate) mod tests {
 
     fn close(a: &Array2<f64>, b: &Array2<f64>, tolerance: f64) -> bool {
         a.dim() == b.dim() && a.iter().zip(b).all(|(x, y)| (x - y).abs() <= tolerance)
+    }
+
+    #[test]
+    fn buffers_that_find_no_memory_are_an_error() {
+        assert!(find_buffers(3, 1 << 10).is_ok() && check_buffers().is_ok());
+        let error = find_buffers(1, usize::MAX / 2 + 1).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Memory);
+        assert!(error.to_string().starts_with("matrix products on 1 thread find no memory"));
     }
 
     #[test]

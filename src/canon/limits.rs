@@ -8,7 +8,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Dim, Graph, Model, Node, NodeId, TensorType};
 use crate::ops::REDUCTIONS;
 
-use super::types;
+use super::{demands, rounds, types};
 
 /// Limit of elements of a computed value, over its fixed extents: 1 GiB of single precision.
 pub(super) const MOST_ELEMENTS: usize = 1 << 28;
@@ -67,7 +67,16 @@ pub fn check_sizes(model: &Model) -> Result<()> {
         types::infer_node(&mut graph, id);
         returned(&graph, id)?;
     }
-    Ok(())
+    together(&graph)
+}
+
+/// Checks what the nodes of a graph with known types demand together.
+///
+/// # Errors
+/// As [`demands::check`] and [`rounds::check`].
+pub(super) fn together(graph: &Graph) -> Result<()> {
+    demands::check(graph)?;
+    rounds::check(graph)
 }
 
 /// Checks the sizes of a graph's inputs, and the sizes in all attributes.

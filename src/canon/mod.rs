@@ -5,7 +5,8 @@
 //!
 //! 1. once: `constants` before all others, which look for initializers only; the checks of sizes (`limits`)
 //!    and for training mode; `upgrade`, so that the others need to know one version of each operator;
-//!    `hoist`, so that the others see weights of sub-graphs; constants in few bits, before nodes move them (`fold`).
+//!    `hoist`, so that the others see weights of sub-graphs; the checks of what constants demand together (`demands`) and
+//!    of loops without an end (`rounds`), now that types are known; constants in few bits, before nodes move them (`fold`).
 //! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `requantised`, `fold`,
 //!    `shapes`, `branches`, `loops`, `reversed`, `extents`, `views`, `expanded`, `stretched`, `contraction`, `batched`,
 //!    `ones`, `patches`, `resize`.
@@ -34,6 +35,7 @@ mod check;
 mod constants;
 mod contraction;
 mod covered;
+mod demands;
 mod entries;
 mod expanded;
 mod extents;
@@ -64,6 +66,7 @@ mod requantised;
 mod resize;
 mod reversed;
 mod rewire;
+mod rounds;
 mod rows;
 mod runtime_names;
 mod shapes;
@@ -283,6 +286,7 @@ fn simplify(model: &mut Model, options: &CanonOptions) -> Result<bool> {
     upgrade::run(model, options.target_opset)?;
     hoist::run(&mut model.graph);
     settle(model)?;
+    limits::together(&model.graph)?;
     let budget = &mut fold::Budget::of(&model.graph);
     fold::decode(&mut model.graph, budget)?;
     settle(model)?;

@@ -23,10 +23,12 @@ mod retrain;
 mod split;
 mod stop;
 mod strip;
+mod usage;
 mod verify;
 mod worker;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -131,6 +133,20 @@ pub fn error_code(error: &Error) -> u8 {
     }
 }
 
+/// Ends the process of a command: prints its error, and exits with its code. All files are in place, and all
+/// temporary ones removed, when a command returns.
+pub fn end(result: Result<Status>) -> ! {
+    let code = match result {
+        Ok(status) => status.code(),
+        Err(error) => {
+            // If standard error cannot be written, the exit code must do.
+            let _ = writeln!(io::stderr(), "error: {}", error.with_flags());
+            error_code(&error)
+        }
+    };
+    stop::exit(code.into())
+}
+
 /// Parses and runs a command line, whose first argument is the program. Prints help and ends the
 /// process if help is asked for or arguments do not parse.
 ///
@@ -138,7 +154,7 @@ pub fn error_code(error: &Error) -> u8 {
 /// Those of the command.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Status> {
     let program = std::env::current_exe().into_iter().map(Into::into).collect();
-    run_as(program, args)
+    run_until(stop::exit, program, args)
 }
 
 /// [`run`], where `program` is the command that starts this process.
@@ -146,9 +162,18 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<Status> {
 /// # Errors
 /// As [`run`].
 pub fn run_as(program: Vec<OsString>, args: impl IntoIterator<Item = OsString>) -> Result<Status> {
+    run_until(std::process::exit, program, args)
+}
+
+/// [`run_as`], where `exit` ends the process.
+fn run_until(
+    exit: usage::Exit,
+    program: Vec<OsString>,
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<Status> {
     let Expanded { args, plan } = replay::expand(args.into_iter().collect())?;
-    let matches = command_line().get_matches_from(args);
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let matches = usage::parsed(command_line, &args, exit);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| usage::end(&error, exit));
     let options = matches.subcommand().map(|(_, own)| typed_options(own)).unwrap_or_default();
     let typed = PlanFile { options, ..PlanFile::default() };
     stop::install()?;

@@ -2,8 +2,13 @@
 //!
 //! Work that polls stops in order. If nothing polls for a while (a runtime that computes, a large
 //! product, a damaged model), the process ends anyway. Files being written are not in place yet.
+//!
+//! The system's signal for files that are too large must not end the process: then writing returns an
+//! error, which names the file.
 
 use std::io::{self, Write};
+#[cfg(unix)]
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -33,15 +38,39 @@ pub(super) fn install() -> Result<()> {
             leave();
         }
         let _ = writeln!(io::stderr(), "\nstopping; press Ctrl-C again to exit at once");
-        thread::spawn(|| {
+        let waiting = thread::Builder::new().spawn(|| {
             thread::sleep(PATIENCE);
-            if !HEARD.load(Ordering::Relaxed) {
-                let _ = writeln!(io::stderr(), "error: stopped on request");
-                leave();
-            }
+            leave_unless_heard();
         });
+        // Without a thread to wait in, this one must listen to the second Ctrl-C, so nobody waits.
+        if waiting.is_err() {
+            leave_unless_heard();
+        }
     })
-    .map_err(|e| Error::new(ErrorKind::Io, "cannot listen to Ctrl-C").because(e))
+    .map_err(|e| Error::new(ErrorKind::Io, "cannot listen to Ctrl-C").because(e))?;
+    survive_large_files()
+}
+
+/// Makes writing beyond the largest allowed file an error.
+#[cfg(unix)]
+fn survive_large_files() -> Result<()> {
+    let seen = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, seen).map(drop).map_err(|e| {
+        Error::new(ErrorKind::Io, "cannot listen to the limit of file sizes").because(e)
+    })
+}
+
+/// Elsewhere there is no such signal.
+#[cfg(not(unix))]
+fn survive_large_files() -> Result<()> {
+    Ok(())
+}
+
+fn leave_unless_heard() {
+    if !HEARD.load(Ordering::Relaxed) {
+        let _ = writeln!(io::stderr(), "error: stopped on request");
+        leave();
+    }
 }
 
 /// Whether the user asked to stop.
@@ -57,13 +86,21 @@ pub(super) fn stopped() -> bool {
 /// told, unless their folder does not respond.
 fn leave() -> ! {
     let (told, waiting) = mpsc::channel();
-    thread::spawn(move || {
+    // Without a thread, workers notice by themselves that this process is gone.
+    let _ = thread::Builder::new().spawn(move || {
         workers::end_all();
         told.send(())
     });
     let _ = waiting.recv_timeout(FAREWELL);
+    exit(INTERRUPTED)
+}
+
+/// Ends the process without the exit handlers of libraries, which may wait for ever: OpenBLAS waits for its
+/// threads, and these wait for memory that a limit denies. Whoever writes to standard output flushes it: a
+/// thread that waits for a reader may hold it by now.
+pub(super) fn exit(code: i32) -> ! {
     #[cfg(unix)]
-    signal_hook::low_level::exit(INTERRUPTED);
+    signal_hook::low_level::exit(code);
     #[cfg(not(unix))]
-    std::process::exit(INTERRUPTED)
+    std::process::exit(code)
 }

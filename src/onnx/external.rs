@@ -206,9 +206,13 @@ impl OpenFile {
     }
 }
 
+/// A number as runtimes read it: digits, without a sign.
 fn parse(key: &str, text: &str) -> Result<u64> {
-    text.parse::<u64>()
-        .map_err(|e| format_error(format!("external data has the {key} '{text}'")).because(e))
+    let wrong = || format_error(format!("external data has the {key} '{text}'"));
+    if text.starts_with('+') {
+        return Err(wrong().because("invalid digit found in string"));
+    }
+    text.parse::<u64>().map_err(|e| wrong().because(e))
 }
 
 fn format_error(message: impl Into<String>) -> Error {

@@ -6,6 +6,7 @@ use super::Report;
 use super::comparison::rows;
 use super::format::{bytes, count, each, error, percent, small};
 use crate::mtz::site::SiteRecord;
+use crate::naming;
 use crate::verify::Verification;
 
 /// The report as a model card.
@@ -64,16 +65,16 @@ fn metadata(report: &Report) -> String {
 fn sizes(report: &Report) -> String {
     let mut out = "## Size\n\n| model | parameters | file |\n|---|---|---|\n".to_owned();
     let mut row = |name: &str, n: u64, size: &str| {
-        let _ = writeln!(out, "| {} | {} | {size} |", plain(name), count(n));
+        let _ = writeln!(out, "| {name} | {} | {size} |", count(n));
     };
     for task in &report.tasks {
-        row(&task.name, task.parameters, &bytes(task.bytes));
+        row(&plain(&task.name), task.parameters, &bytes(task.bytes));
     }
     let parameters = &report.joint.parameters;
     row("**joint**", parameters.total, &bytes(report.joint.bytes));
     row("– shared", parameters.shared, "");
     for (task, n) in &parameters.specific {
-        row(&format!("– {task} only"), *n, "");
+        row(&format!("– {} only", plain(task)), *n, "");
     }
     out.push('\n');
     out
@@ -107,7 +108,8 @@ fn accuracy(checked: &Verification) -> String {
 }
 
 fn usage(report: &Report) -> String {
-    let file = file_name(&report.joint.path).replace(['\\', '"', '\n', '\r', '`'], "");
+    let odd = |c: char| naming::is_active(c) || matches!(c, '\\' | '"' | '`');
+    let file = file_name(&report.joint.path).replace(odd, "");
     format!(
         "## Use\n\nForm `{}`, {} inputs. Outputs are called `TASK/OUTPUT`.\n\n```python\nimport onnxruntime\n\n\
          session = onnxruntime.InferenceSession(\"{file}\")\nfor port in session.get_inputs():\n    \
@@ -171,8 +173,10 @@ pub(super) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '|' | '<' | '>' | '[' | ']' | '`' | '\\' | '_' | '#' => out.extend(['\\', c]),
-            c if c.is_control() => out.push(' '),
+            '|' | '<' | '>' | '[' | ']' | '`' | '\\' | '_' | '#' | '*' | '~' | '&' => {
+                out.extend(['\\', c]);
+            }
+            c if naming::is_active(c) => out.push(' '),
             c => out.push(c),
         }
     }

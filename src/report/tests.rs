@@ -242,11 +242,24 @@ fn a_model_card_has_metadata_and_text_that_stays_text() {
     assert!(card.starts_with("---\nlibrary_name: onnx\ntags:\n- onnx\n"), "{card}");
     assert_eq!(card.lines().filter(|line| *line == "---").count(), 2);
     assert!(card.contains("a\\|b \\<script\\>") && !card.contains("<script>"), "{card}");
+    assert!(card.contains("| **joint** |"), "{card}");
     for part in
         ["50.4 %", "| fc1 | 300 | 300 |", "multiply-adds", "InferenceSession(\"joint.onnx\")"]
     {
         assert!(card.contains(part), "{part} is missing in\n{card}");
     }
+}
+
+#[test]
+fn names_turn_no_report_around() {
+    let mut report = report();
+    report.tasks[0].name = "a\u{202e}b\u{2066}*c*~&lt;".to_owned();
+    report.joint.path = "j\u{202e}.onnx".to_owned();
+    let (page, card) = (html(&report), card(&report));
+    for text in [&page, &card] {
+        assert!(!text.contains(['\u{202e}', '\u{2066}']), "{text}");
+    }
+    assert!(card.contains("a b \\*c\\*\\~\\&lt;") && card.contains("(\"j.onnx\")"), "{card}");
 }
 
 #[test]

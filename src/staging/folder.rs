@@ -19,7 +19,7 @@ use crate::error::Result;
 pub(crate) struct StagedFolder {
     nursery: Nursery,
     /// After what is in them.
-    _parents: Parents,
+    _parents: Made,
     /// Behind all links.
     target: PathBuf,
     /// As the user calls it.
@@ -32,18 +32,10 @@ impl StagedFolder {
     /// Creates an empty folder that will become `target`, or whose files will be moved there.
     pub(crate) fn new(target: &Path) -> Result<Self> {
         let name = target.to_owned();
-        let refused = |e| unwritable(target, e).hint("name a folder");
-        let target = match fs::symlink_metadata(target) {
-            Ok(_) => target.canonicalize().map_err(refused)?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => target.to_owned(),
-            Err(e) => return Err(refused(e)),
-        };
+        let target = checked(target)?;
         let exists = target.exists();
-        if target.file_name().is_none() || (exists && !target.is_dir()) {
-            return Err(refused(io::ErrorKind::NotADirectory.into()));
-        }
         sweep(&target);
-        let parents = Parents::of(&target).map_err(|e| no_room(&name, e))?;
+        let parents = Made::folder(folder_of(&target)).map_err(|e| no_room(&name, e))?;
         let (nursery, inside) = match Nursery::within(folder_of(&target)) {
             Ok(nursery) => (nursery, false),
             Err(_) if exists => (Nursery::within(&target).map_err(|e| no_room(&name, e))?, true),
@@ -126,22 +118,53 @@ impl StagedFolder {
     }
 }
 
-/// Parent folders that were created for a new folder. Those that stay empty are removed again.
-struct Parents(Vec<PathBuf>);
+/// A folder for files that come one after the other; if it is new and stays empty, dropping it removes it.
+#[must_use]
+pub(crate) struct MadeFolder {
+    _made: Made,
+}
 
-impl Parents {
-    fn of(target: &Path) -> io::Result<Self> {
-        let missing = target
-            .ancestors()
-            .skip(1)
-            .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
-        let parents = Parents(missing.map(Path::to_owned).collect());
-        fs::create_dir_all(folder_of(target))?;
-        Ok(parents)
+impl MadeFolder {
+    /// Makes the folder `target` and those around it, as far as they are missing.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Io`] for a target that is no folder or cannot be made.
+    pub(crate) fn at(target: &Path) -> Result<Self> {
+        let real = checked(target)?;
+        Ok(MadeFolder { _made: Made::folder(&real).map_err(|e| no_room(target, e))? })
     }
 }
 
-impl Drop for Parents {
+/// The folder behind all links, or one that can be made.
+fn checked(target: &Path) -> Result<PathBuf> {
+    let refused = |e| unwritable(target, e).hint("name a folder");
+    let real = match fs::symlink_metadata(target) {
+        Ok(_) => target.canonicalize().map_err(refused)?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => target.to_owned(),
+        Err(e) => return Err(refused(e)),
+    };
+    if real.file_name().is_none() || (real.exists() && !real.is_dir()) {
+        return Err(refused(io::ErrorKind::NotADirectory.into()));
+    }
+    Ok(real)
+}
+
+/// Folders that were created. Those that stay empty are removed again.
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// Makes a folder and those around it, as far as they are missing.
+    fn folder(folder: &Path) -> io::Result<Self> {
+        let missing = folder
+            .ancestors()
+            .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+        let made = Made(missing.map(Path::to_owned).collect());
+        fs::create_dir_all(folder)?;
+        Ok(made)
+    }
+}
+
+impl Drop for Made {
     fn drop(&mut self) {
         // The innermost is first.
         for folder in &self.0 {

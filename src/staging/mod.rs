@@ -19,7 +19,7 @@ use crate::progress::Progress;
 
 use nursery::Nursery;
 
-pub(crate) use folder::StagedFolder;
+pub(crate) use folder::{MadeFolder, StagedFolder};
 pub(crate) use nursery::sweep;
 pub(crate) use target::{Target, folder_of, is_stdout, resolve, same_file};
 
@@ -217,7 +217,39 @@ fn at(name: &Path) -> Result<Target> {
 
 /// [`unwritable`] for a folder that takes no files.
 pub(crate) fn no_room(target: &Path, cause: io::Error) -> Error {
-    unwritable(target, cause).hint("choose a folder that exists and that you may write to")
+    let hint = remedy(&cause);
+    unwritable(target, cause).hint(hint)
+}
+
+/// What helps where a file or a folder cannot be made. Not every cause is the folder's.
+pub(crate) fn remedy(cause: &io::Error) -> &'static str {
+    if is_out_of_files(cause) {
+        return "allow more open files (ulimit -n)";
+    }
+    match cause.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room there, or choose another folder"
+        }
+        io::ErrorKind::FileTooLarge => "allow larger files (ulimit -f), or choose another folder",
+        _ => "choose a folder that exists and that you may write to",
+    }
+}
+
+/// Whether the process, or the system, has as many open files as it may.
+fn is_out_of_files(cause: &io::Error) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::io::Errno;
+        let code = cause.raw_os_error();
+        code.is_some_and(|code| {
+            [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error).contains(&code)
+        })
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = cause;
+        false
+    }
 }
 
 /// The error for a file or folder that cannot be written.

@@ -60,7 +60,7 @@ fn locked(folder: &Path) -> io::Result<Option<File>> {
         Err(e) => return Err(e),
     };
     match lock.try_lock() {
-        Ok(()) => Ok(is_there(&path, &lock).then_some(lock)),
+        Ok(()) => Ok(is_there(&path, &lock)?.then_some(lock)),
         Err(TryLockError::WouldBlock) => Ok(None),
         // On a file system without locks, no process can take the lock, so none removes the folder.
         Err(TryLockError::Error(_)) => Ok(Some(lock)),
@@ -68,9 +68,13 @@ fn locked(folder: &Path) -> io::Result<Option<File>> {
 }
 
 /// Whether the locked file is still the one at its path.
-fn is_there(path: &Path, lock: &File) -> bool {
-    let own = lock.try_clone().and_then(Handle::from_file);
-    own.is_ok_and(|own| Handle::from_path(path).is_ok_and(|seen| seen == own))
+fn is_there(path: &Path, lock: &File) -> io::Result<bool> {
+    let own = Handle::from_file(lock.try_clone()?)?;
+    match Handle::from_path(path) {
+        Ok(seen) => Ok(seen == own),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 /// Removes leftovers of killed runs in `folder`, as far as possible.

@@ -87,3 +87,44 @@ fn links_stay_links() {
     }
     assert_eq!(names(&path("far")), ["new", "real"]);
 }
+
+#[test]
+fn made_folders_that_stay_empty_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir(path("old")).unwrap();
+    let made = ["old", "new/inner", "used"].map(|name| MadeFolder::at(&path(name)).unwrap());
+    assert!(path("new/inner").is_dir());
+    fs::write(path("used/file"), "x").unwrap();
+    drop(made);
+    assert_eq!(names(folder.path()), ["old", "used"]);
+}
+
+#[test]
+fn what_is_no_folder_takes_no_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("file"), "x").unwrap();
+    let mut refused = vec![path("file")];
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("nowhere", path("dangling")).unwrap();
+        refused.push(path("dangling"));
+    }
+    for target in refused {
+        let error = MadeFolder::at(&target).map(drop).unwrap_err().to_string();
+        assert!(error.starts_with("cannot write '"), "{error}");
+        assert!(error.ends_with("; name a folder"), "{error}");
+    }
+}
+
+#[test]
+fn the_remedy_is_that_of_the_cause() {
+    let of = |kind: io::ErrorKind| remedy(&kind.into());
+    assert!(of(io::ErrorKind::PermissionDenied).contains("that you may write to"));
+    assert!(of(io::ErrorKind::StorageFull).contains("make room"));
+    assert!(of(io::ErrorKind::FileTooLarge).contains("ulimit -f"));
+    if cfg!(target_os = "linux") {
+        assert!(remedy(&io::Error::from_raw_os_error(24)).contains("ulimit -n"));
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use ndarray::{ArrayD, Axis};
+use ndarray::{Axis, CowArray, IxDyn};
 
 use crate::ir::{Dim, Graph, ValueId};
 use crate::runtime::HostArray;
@@ -55,10 +55,13 @@ impl Reading {
         if let HostArray::Text(names) = output {
             return Some(names.iter().map(number).collect());
         }
-        if let Some(integers) = output.clone().integers() {
-            return Some(integers.iter().copied().collect());
+        if !output.dtype().is_float() {
+            return output.clone().integers().map(|integers| integers.iter().copied().collect());
         }
-        let scores = without_last_ones(output.as_f32().ok()?);
+        let scores = without_last_ones(match output.f32_view() {
+            Some(view) => CowArray::from(view),
+            None => CowArray::from(output.as_f32().ok()?),
+        });
         let last = scores.ndim().checked_sub(1)?;
         if last > 0 && scores.len_of(Axis(last)) > 1 {
             return Some(scores.lanes(Axis(last)).into_iter().map(largest).collect());
@@ -101,7 +104,7 @@ fn scores(graph: &Graph, output: ValueId) -> Option<usize> {
 }
 
 /// The array without axes of size 1 behind the second axis.
-fn without_last_ones(mut array: ArrayD<f32>) -> ArrayD<f32> {
+fn without_last_ones(mut array: CowArray<'_, f32, IxDyn>) -> CowArray<'_, f32, IxDyn> {
     while array.ndim() > 2 && array.len_of(Axis(array.ndim() - 1)) == 1 {
         let last = Axis(array.ndim() - 1);
         array = array.index_axis_move(last, 0);

@@ -4,7 +4,6 @@ use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::DataType;
 use crate::runtime::{HostArray, shape_text};
 
 /// The deviation of an output from its reference, over all samples.
@@ -60,12 +59,52 @@ impl Gap {
             }
             return Ok(());
         }
+        self.add_numbers(found, reference);
+        Ok(())
+    }
+
+    /// Adds numbers of the same shape and type. Outputs may fill much of the memory, so elements are widened
+    /// one by one.
+    fn add_numbers(&mut self, found: &HostArray, reference: &HostArray) {
         let integral = !found.dtype().is_float();
-        for (x, r) in doubles(found)?.iter().zip(&doubles(reference)?) {
-            self.add_element(*x, *r);
+        macro_rules! add {
+            ($($variant:ident, $wide:expr;)*) => {
+                match (found, reference) {
+                    $((HostArray::$variant(found), HostArray::$variant(reference)) => {
+                        self.add_all(found, reference, integral, $wide);
+                    })*
+                    _ => {}
+                }
+            };
+        }
+        add! {
+            F32, |v| f64::from(*v);
+            F64, |v| *v;
+            F16, |v| v.to_f64();
+            I64, |v| *v as f64;
+            I32, |v| f64::from(*v);
+            I16, |v| f64::from(*v);
+            I8, |v| f64::from(*v);
+            U64, |v| *v as f64;
+            U32, |v| f64::from(*v);
+            U16, |v| f64::from(*v);
+            U8, |v| f64::from(*v);
+            Bool, |v| f64::from(u8::from(*v));
+        }
+    }
+
+    fn add_all<T>(
+        &mut self,
+        found: &ArrayD<T>,
+        reference: &ArrayD<T>,
+        integral: bool,
+        wide: impl Fn(&T) -> f64,
+    ) {
+        for (x, r) in found.iter().zip(reference) {
+            let (x, r) = (wide(x), wide(r));
+            self.add_element(x, r);
             self.different_classes += u64::from(integral && x != r);
         }
-        Ok(())
     }
 
     fn add_element(&mut self, found: f64, reference: f64) {
@@ -119,19 +158,10 @@ const TIES: f64 = 0.01;
 /// A difference that counts as rounding even if the reference is all zeros.
 const ROUNDING: f64 = 1e-6;
 
-fn doubles(array: &HostArray) -> Result<ArrayD<f64>> {
-    match array.clone().cast(DataType::F64)? {
-        HostArray::F64(array) => Ok(array),
-        other => Err(Error::new(
-            ErrorKind::Parity,
-            format!("has type {:?}, which cannot be compared", other.dtype()),
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ir::DataType;
     use ndarray::array;
 
     fn floats(values: [[f32; 2]; 2]) -> HostArray {
@@ -167,6 +197,37 @@ mod tests {
         assert_eq!(error.to_string(), "has shape 2 where 2×2 is expected");
         let ints = HostArray::from(array![0i64, 1].into_dyn());
         assert_eq!(gap.add(&ints, &flat).unwrap_err().kind(), ErrorKind::Parity);
+    }
+
+    #[test]
+    fn numbers_of_every_type_are_compared() {
+        let wide = HostArray::from(array![0i64, 1, 1].into_dyn());
+        let other = HostArray::from(array![0i64, 1, 0].into_dyn());
+        for dtype in [
+            DataType::F32,
+            DataType::F64,
+            DataType::F16,
+            DataType::I64,
+            DataType::I32,
+            DataType::I16,
+            DataType::I8,
+            DataType::U64,
+            DataType::U32,
+            DataType::U16,
+            DataType::U8,
+            DataType::Bool,
+        ] {
+            let cast = |array: &HostArray| match dtype.is_float() {
+                true => HostArray::from(array.clone().integers().unwrap().mapv(|v| v as f64)),
+                false => array.clone(),
+            };
+            let (found, reference) = (cast(&other).cast(dtype), cast(&wide).cast(dtype));
+            let mut gap = Gap::default();
+            gap.add(&found.unwrap(), &reference.unwrap()).unwrap();
+            let different = u64::from(!dtype.is_float());
+            assert_eq!((gap.elements, gap.different_classes), (3, different), "{dtype:?}");
+            assert_eq!(gap.deviation().max, 1.0, "{dtype:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::layout;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Interval of heartbeats.
 const EVERY: Duration = Duration::from_millis(500);
@@ -27,12 +27,12 @@ impl Beat {
     /// Begins to beat in the file `path`.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Io`] where the file cannot be written.
+    /// [`ErrorKind::Io`] where the file cannot be written, or where the system allows no more threads.
     pub(super) fn start(path: PathBuf) -> Result<Beat> {
         layout::write(&path, b"0")?;
         let (stop, stopped) = mpsc::channel::<()>();
         let file = path.clone();
-        let thread = thread::spawn(move || {
+        let beating = thread::Builder::new().spawn(move || {
             let mut number = 0u64;
             while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
                 number += 1;
@@ -40,7 +40,14 @@ impl Beat {
                 let _ = layout::write(&file, number.to_string().as_bytes());
             }
         });
-        Ok(Beat { path, stop: Some(stop), thread: Some(thread) })
+        // Without its thread, dropping it removes the file.
+        let mut beat = Beat { path, stop: Some(stop), thread: None };
+        beat.thread = Some(beating.map_err(|e| {
+            Error::new(ErrorKind::Io, "cannot start a thread for heartbeats")
+                .because(e)
+                .hint("allow more processes or more memory")
+        })?);
+        Ok(beat)
     }
 }
 

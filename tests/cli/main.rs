@@ -15,6 +15,7 @@ mod gram;
 mod halves;
 mod handoff;
 mod hostile;
+mod limited;
 mod memory;
 mod merge;
 mod plans;

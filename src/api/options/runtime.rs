@@ -1,5 +1,6 @@
 //! Which runtime to use.
 
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -93,17 +94,24 @@ impl RuntimeOptions {
         Ok(backend)
     }
 
-    /// Starts the threads. A process has one pool, so asking for the same number again is no error.
+    /// Starts the threads, as many as there are cores if no number is given: a pool that starts by itself ends the
+    /// process if it cannot. A process has one pool, so asking for the same number again is no error.
     fn start_threads(&self) -> Result<()> {
-        let Some(threads) = self.threads else { return Ok(()) };
+        // 0 stands for the number of cores.
+        let threads = self.threads.unwrap_or(0);
         let started = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        let message = match self.threads {
+            Some(threads) => format!("cannot start {threads} threads"),
+            None => "cannot start a thread per core".to_owned(),
+        };
         match started {
-            Err(_) if rayon::current_num_threads() == threads => Ok(()),
-            Err(e) => {
-                Err(Error::new(ErrorKind::Usage, format!("cannot start {threads} threads"))
-                    .because(e))
-            }
             Ok(()) => Ok(()),
+            // The system refuses threads. Asking the pool for their number would end the process.
+            Err(e) if e.source().is_some() => Err(Error::new(ErrorKind::Memory, message)
+                .because(e)
+                .hint(Hint::from("allow more processes or memory, or fewer ").option("threads"))),
+            Err(_) if self.threads.is_none_or(|n| rayon::current_num_threads() == n) => Ok(()),
+            Err(e) => Err(Error::new(ErrorKind::Usage, message).because(e)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "cli")]
 use super::parse;
-use crate::api::memory;
+use crate::calib::memory;
 use crate::mtz::options::MergeOptions;
 
 /// Limits of statistics.

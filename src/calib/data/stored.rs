@@ -73,7 +73,12 @@ pub(super) fn array_of(
             decoded!($stored, <$stored>::from)
         };
         ($stored:ty, $convert:expr) => {{
-            let values: Vec<_> = elements!($stored, data).map($convert).collect();
+            let mut values = Vec::new();
+            let count = data.len() / element.size();
+            values
+                .try_reserve_exact(count)
+                .map_err(|_| format!("has {count} elements, for which no memory is left"))?;
+            values.extend(elements!($stored, data).map($convert));
             ArrayD::from_shape_vec(shape, values).map(HostArray::from)
         }};
     }

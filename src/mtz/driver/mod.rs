@@ -15,6 +15,7 @@ mod site;
 mod tables;
 
 use crate::align::{Alignment, Site, TaskLayer};
+use crate::calib::product::check_buffers;
 use crate::calib::stream::Source;
 use crate::error::Result;
 use crate::mtz::joint::{Corrections, JointModel, Task};
@@ -81,8 +82,9 @@ impl<'a> Driver<'a> {
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Usage`] if the matcher is not known; as the runtime, where errors are
-    /// measured ([`MergeOptions::probe`]).
+    /// measured ([`MergeOptions::probe`]); [`crate::error::ErrorKind::Memory`] where products find no buffers.
     pub fn new(joint: &'a mut JointModel, inputs: DriverInputs<'a>) -> Result<Self> {
+        check_buffers()?;
         let DriverInputs { alignment, sensitivities, stored, options, progress, .. } = inputs;
         let DriverInputs { sources, shards, originals, .. } = inputs;
         let nets = || joint.tasks().iter().map(Task::model);

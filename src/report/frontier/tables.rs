@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Frontier;
-use crate::naming::{lines, shown};
+use crate::naming::{is_active, lines, shown};
 use crate::report::format::{bytes, count, error, percent, seconds};
 use crate::report::table::{Left, Right, Table};
 
@@ -134,10 +134,22 @@ fn measure_head(curve: &Frontier) -> &'static str {
 /// Escapes a field of comma-separated values. Names come from files and must not become formulas in a
 /// spreadsheet.
 fn field(text: &str) -> String {
-    let text = text.replace(['\n', '\r'], " ");
+    let text = text.replace(is_active, " ");
     let text = if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text };
     match text.contains([',', '"', ' ']) {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
         false => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_a_table_keep_their_line_and_direction() {
+        assert_eq!(field("a\u{202e}b\n\u{2066}c"), "\"a b  c\"");
+        assert_eq!(field("=1"), "'=1");
+        assert_eq!(field("plain"), "plain");
     }
 }

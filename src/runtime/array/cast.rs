@@ -12,7 +12,7 @@ impl HostArray {
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for types that no [`HostArray`] has, for floats that would become
-    /// integers, and for integers that `dtype` cannot hold.
+    /// integers, and for integers that `dtype` cannot hold; [`ErrorKind::Memory`] where there is no room.
     pub fn cast(self, dtype: DataType) -> Result<HostArray> {
         if self.dtype() == dtype {
             return Ok(self);
@@ -20,6 +20,7 @@ impl HostArray {
         let found = self.dtype();
         let refused =
             |why: &str| Error::new(ErrorKind::Unsupported, format!("{found:?} {why} {dtype:?}"));
+        has_room(self.len())?;
         match dtype {
             _ if found == DataType::STRING => Err(refused("data cannot become")),
             DataType::F32 => Ok(self.floats().mapv(|v| v as f32).into()),
@@ -71,6 +72,16 @@ impl HostArray {
     }
 }
 
+/// Checks that memory for so many numbers of the widest type can be had. A copy that finds none would end the
+/// process.
+fn has_room(elements: usize) -> Result<()> {
+    Vec::<f64>::new().try_reserve_exact(elements).map_err(|e| {
+        Error::new(ErrorKind::Memory, format!("{elements} elements of a value find no memory"))
+            .because(e)
+            .hint("take smaller batches, or a machine with more memory")
+    })
+}
+
 fn narrow(values: ArrayD<i64>, dtype: DataType) -> Option<HostArray> {
     fn checked<T: TryFrom<i64> + Clone>(values: &ArrayD<i64>) -> Option<ArrayD<T>> {
         let narrowed: Option<Vec<T>> = values.iter().map(|v| T::try_from(*v).ok()).collect();
@@ -109,5 +120,12 @@ mod tests {
             assert_eq!(wide.clone().cast(dtype).unwrap_err().kind(), ErrorKind::Unsupported);
         }
         assert_eq!(HostArray::from(array![u64::MAX].into_dyn()).integers(), None);
+    }
+
+    #[test]
+    fn what_finds_no_memory_is_an_error() {
+        assert_eq!(has_room(usize::MAX / 16).unwrap_err().kind(), ErrorKind::Memory);
+        assert_eq!(has_room(usize::MAX).unwrap_err().kind(), ErrorKind::Memory);
+        assert!(has_room(3).is_ok());
     }
 }

@@ -14,6 +14,7 @@ use super::super::media::Anywhere;
 use super::super::rows::Rows;
 use super::super::stored::{Element, Stored, array_of};
 use super::{Content, Files, Format, Source, is_per_sample};
+use crate::calib::memory;
 use crate::error::{Error, ErrorKind, Result as Outcome};
 use crate::ir::DataType;
 use crate::runtime::HostArray;
@@ -28,6 +29,22 @@ const LONGEST_HEADER: usize = 1 << 16;
 
 /// Limit of memory that is reserved before any data are read.
 const FIRST_RESERVE: usize = 1 << 24;
+
+/// Checks that an array of `length` bytes, which is read as a whole, fits into `room` bytes of memory: a packed one
+/// may be a thousand times as long as its file. The error is a clause about the array.
+fn check_room(length: usize, room: Option<u64>) -> Result<(), String> {
+    // The bytes, and the numbers that they become.
+    let needed = 2 * length as u128;
+    match room.filter(|room| needed > u128::from(*room)) {
+        None => Ok(()),
+        Some(room) => Err(format!(
+            "takes {} MiB of memory where {} MiB are free; keep it in a .npy file in C order, whose samples are read \
+             when they are needed",
+            needed >> 20,
+            room >> 20
+        )),
+    }
+}
 
 /// Reads one array of `length` bytes, header included. The error is a clause about the array.
 pub(super) fn read(mut reader: impl Read, length: u64) -> Result<HostArray, String> {
@@ -250,6 +267,9 @@ impl Header {
             return Err(format!(
                 "has {found} bytes of data where its shape {shape:?} takes {length}"
             ));
+        }
+        if length > FIRST_RESERVE {
+            check_room(length, memory::room())?;
         }
         let mut data = Vec::with_capacity(length.min(FIRST_RESERVE));
         let outcome = reader.by_ref().take(found).read_to_end(&mut data);

@@ -14,6 +14,7 @@ use super::super::media::{LARGEST, Paths, too_large};
 use super::super::options::DataOptions;
 use super::folder::{PICTURES, SOUNDS};
 use super::{Content, Files, Format, Source, suffix};
+use crate::calib::memory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::naming::counted;
 use crate::runtime::HostArray;
@@ -23,6 +24,15 @@ pub(super) const FORMAT: Format =
 
 /// Limit of a cell's bytes.
 const LONGEST_CELL: usize = 1 << 16;
+
+/// Limit of columns: a row of nothing but commas would take a hundred times its bytes.
+const MOST_COLUMNS: usize = 1 << 18;
+
+/// Bytes of memory that a cell takes beside its text, at most.
+const CELL: u64 = 64;
+
+/// What to do about a table that is too large.
+const ELSEWHERE: &str = "a table names files; keep numbers in .npy files or in Parquet";
 
 /// The columns of a table.
 struct Table {
@@ -36,15 +46,15 @@ fn open(files: &Files, _: &DataOptions) -> Result<Box<dyn Source>> {
     let file = opened(path)?;
     let length = file.metadata().map_err(|error| unreadable(path, error))?.len();
     if length > LARGEST {
-        return Err(too_large(&path.display().to_string())
-            .hint("a table names files; keep numbers in .npy files or in Parquet"));
+        return Err(too_large(&path.display().to_string()).hint(ELSEWHERE));
     }
     let refused =
         |message: &str| Error::new(ErrorKind::Calibration, format!("{} {message}", path.display()));
     let delimiter = if suffix(path).as_deref() == Some("tsv") { b'\t' } else { b',' };
     let mut text = Vec::new();
     file.take(LARGEST).read_to_end(&mut text).map_err(|error| unreadable(path, error))?;
-    let mut columns = columns(&text, delimiter).map_err(|clause| refused(&clause))?;
+    let room = memory::room().unwrap_or(u64::MAX);
+    let mut columns = columns(&text, delimiter, room).map_err(|clause| refused(&clause))?;
     let names = names(&mut columns);
     if columns.first().is_none_or(Vec::is_empty) {
         return Err(refused("holds no rows"));
@@ -55,12 +65,13 @@ fn open(files: &Files, _: &DataOptions) -> Result<Box<dyn Source>> {
     Ok(Box::new(Table { columns, folder }))
 }
 
-/// The cells of a table, column by column. The error is a clause about the file.
-fn columns(mut text: &[u8], delimiter: u8) -> Result<Vec<Vec<String>>, String> {
+/// The cells of a table, column by column, in up to `room` bytes of memory. The error is a clause about the file.
+fn columns(mut text: &[u8], delimiter: u8, room: u64) -> Result<Vec<Vec<String>>, String> {
     let mut reader = ReaderBuilder::new().delimiter(delimiter).build();
     let mut columns: Vec<Vec<String>> = Vec::new();
     let mut cell = vec![0; LONGEST_CELL];
     let (mut row, mut place, mut length) = (0usize, 0usize, 0usize);
+    let mut taken = 0;
     loop {
         let (found, read, written) =
             reader.read_field(text, cell.get_mut(length..).unwrap_or_default());
@@ -75,7 +86,13 @@ fn columns(mut text: &[u8], delimiter: u8) -> Result<Vec<Vec<String>>, String> {
         };
         let own = String::from_utf8_lossy(cell.get(..length).unwrap_or_default());
         if row == 0 {
-            columns.push(Vec::new());
+            columns.push(Vec::with_capacity(1));
+        }
+        taken += CELL + length as u64;
+        if columns.len() > MOST_COLUMNS {
+            return Err(format!("has more than {MOST_COLUMNS} columns; {ELSEWHERE}"));
+        } else if taken > room {
+            return Err(format!("takes more memory than is free; {ELSEWHERE}"));
         }
         let wide = columns.len();
         match columns.get_mut(place) {
@@ -157,5 +174,26 @@ fn numbers(cells: &[String]) -> HostArray {
             let numbers = cells.iter().map(|cell| cell.parse::<f64>().unwrap_or(f64::NAN));
             Array1::from_iter(numbers).into_dyn().into()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_that_grow_beyond_memory_are_refused() {
+        let text = b"file,label\na.png,1\nb.png,2\n";
+        assert_eq!(columns(text, b',', 1000).unwrap().len(), 2);
+        let error = columns(text, b',', 300).unwrap_err();
+        assert!(error.starts_with("takes more memory than is free; a table names"), "{error}");
+    }
+
+    #[test]
+    fn a_row_of_nothing_but_commas_is_refused() {
+        let wide = vec![b','; MOST_COLUMNS - 1];
+        assert_eq!(columns(&wide, b',', u64::MAX).unwrap().len(), MOST_COLUMNS);
+        let error = columns(&vec![b','; MOST_COLUMNS], b',', u64::MAX).unwrap_err();
+        assert!(error.starts_with("has more than 262144 columns; "), "{error}");
     }
 }

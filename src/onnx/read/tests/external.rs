@@ -111,6 +111,14 @@ fn references_out_of_the_folder_or_the_file_are_refused() {
             &[("location", "w.data"), ("offset", "-4")],
             "external data has the offset '-4' (invalid digit found in string)".into(),
         ),
+        (
+            &[("location", "w.data"), ("offset", "+4")],
+            "external data has the offset '+4' (invalid digit found in string)".into(),
+        ),
+        (
+            &[("location", "w.data"), ("length", "+4")],
+            "external data has the length '+4' (invalid digit found in string)".into(),
+        ),
     ] {
         let (_folder, path) = folder(entries);
         let message = format!("{}: {message}", path.display());

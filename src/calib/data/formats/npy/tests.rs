@@ -131,3 +131,12 @@ proptest! {
         let _ = read_all(&damaged);
     }
 }
+
+#[test]
+fn packed_arrays_that_memory_cannot_hold_are_refused() {
+    assert_eq!(check_room(50, Some(100)), Ok(()));
+    assert_eq!(check_room(usize::MAX, None), Ok(()));
+    let error = check_room(3 << 30, Some(1 << 30)).unwrap_err();
+    assert!(error.starts_with("takes 6144 MiB of memory where 1024 MiB are free; "), "{error}");
+    assert!(check_room(usize::MAX, Some(u64::MAX)).is_err());
+}

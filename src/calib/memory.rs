@@ -8,7 +8,12 @@ const DEFAULT: u64 = 4 << 30;
 
 /// The default memory limit: half of the free memory.
 pub(crate) fn default() -> u64 {
-    free(Path::new("/")).map_or(DEFAULT, |free| free / 2)
+    room().map_or(DEFAULT, |free| free / 2)
+}
+
+/// Free bytes, as far as the system reports them.
+pub(crate) fn room() -> Option<u64> {
+    free(Path::new("/"))
 }
 
 /// Free bytes of the machine, or of the process's control group if that has less; `None` if the
@@ -20,14 +25,14 @@ fn free(root: &Path) -> Option<u64> {
     let group = root.join("sys/fs/cgroup");
     // Limits of parent groups count, too. In a container the path may be that on the host.
     let folders = Path::new(path).ancestors().map(|part| group.join(part));
-    let version_2 = folders.filter_map(|at| room(&at, "memory.max", "memory.current"));
+    let version_2 = folders.filter_map(|at| left(&at, "memory.max", "memory.current"));
     let at = group.join("memory");
-    let version_1 = room(&at, "memory.limit_in_bytes", "memory.usage_in_bytes");
+    let version_1 = left(&at, "memory.limit_in_bytes", "memory.usage_in_bytes");
     machine.into_iter().chain(version_2).chain(version_1).min()
 }
 
 /// Free bytes within a control group's limit; reclaimable file pages count as free.
-fn room(group: &Path, limit: &str, used: &str) -> Option<u64> {
+fn left(group: &Path, limit: &str, used: &str) -> Option<u64> {
     let number = |name: &str| fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
     let (limit, used) = (number(limit)?, number(used)?);
     let stat: PathBuf = group.join("memory.stat");
