@@ -8,7 +8,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Dim, Graph, Model, Node, NodeId, TensorType};
 use crate::ops::REDUCTIONS;
 
-use super::{demands, rounds, types};
+use super::{demands, operands, rounds, types};
 
 /// Limit of elements of a computed value, over its fixed extents: 1 GiB of single precision.
 pub(super) const MOST_ELEMENTS: usize = 1 << 28;
@@ -29,22 +29,37 @@ const MOST_TAPS: i64 = 1 << 24;
 const WINDOW: &[&str] =
     &["dilations", "kernel_shape", "output_padding", "pads", "paddings", "strides"];
 
-/// Attributes that hold sizes, counts or axes.
+/// Attributes that hold sizes or counts.
 const SIZES: &[&str] = &[
-    "axes",
-    "axis",
     "block_size",
     "blocksize",
     "group",
     "hidden_size",
+    "max_gram_length",
     "num_groups",
     "num_outputs",
+    "num_scan_inputs",
     "output_shape",
-    "perm",
+    "sample_size",
     "shape",
     "size",
     "split",
 ];
+
+/// Attributes that name axes or count them.
+const AXES: &[&str] = &[
+    "axes",
+    "axis",
+    "batch_axis",
+    "batch_dims",
+    "perm",
+    "scan_input_axes",
+    "scan_output_axes",
+    "time_axis",
+];
+
+/// Limit of outputs of a node. Runtimes take time like the square of their number.
+const MOST_OUTPUTS: usize = 1 << 14;
 
 /// Inputs with one or two entries per axis.
 const PER_AXIS: &[(&[&str], &[usize])] = &[
@@ -56,7 +71,15 @@ const PER_AXIS: &[(&[&str], &[usize])] = &[
     (&["Slice"], &[1, 2, 3, 4]),
 ];
 
-/// Checks that a model with its fixed sizes can be run in the memory of a usual machine.
+/// Inputs with extents, widths or repeats.
+const EXTENTS: &[(&[&str], &[usize])] = &[
+    (&["ConstantOfShape"], &[0]),
+    (&["CenterCropPad", "Expand", "Pad", "Reshape", "Tile"], &[1]),
+    (&["Resize"], &[3]),
+];
+
+/// Checks that a model with its fixed sizes can be run in the memory of a usual machine, and has no node
+/// that a runtime does not survive.
 ///
 /// # Errors
 /// [`ErrorKind::Memory`] or [`ErrorKind::Format`] naming an input or a node.
@@ -64,10 +87,21 @@ pub fn check_sizes(model: &Model) -> Result<()> {
     let mut graph = model.graph.clone();
     check(&graph)?;
     for id in graph.topological_order()? {
+        operands::check_any_version(&graph, id)?;
         types::infer_node(&mut graph, id);
         returned(&graph, id)?;
     }
+    graph.nodes().flat_map(|(_, node)| node.subgraphs()).try_for_each(bodies)?;
     together(&graph)
+}
+
+/// Checks the nodes of a sub-graph by the types that the file gives.
+fn bodies(graph: &Graph) -> Result<()> {
+    for (id, node) in graph.nodes() {
+        operands::check_any_version(graph, id)?;
+        node.subgraphs().try_for_each(bodies)?;
+    }
+    Ok(())
 }
 
 /// Checks what the nodes of a graph with known types demand together.
@@ -115,12 +149,15 @@ pub(super) fn asked(graph: &Graph, id: NodeId) -> Result<()> {
 }
 
 fn too_much(graph: &Graph, node: &Node) -> Option<String> {
-    for (names, largest) in [(WINDOW, LARGEST_STEP), (SIZES, LARGEST_SIZE)] {
+    if node.outputs.len() > MOST_OUTPUTS {
+        return Some(format!("has {} outputs, more than {MOST_OUTPUTS}", node.outputs.len()));
+    }
+    let limits = [(WINDOW, LARGEST_STEP), (SIZES, LARGEST_SIZE), (AXES, MOST_AXES as i64)];
+    for (names, largest) in limits {
         for name in names {
             let one = [node.int(name, 0)];
             let all = node.ints(name).unwrap_or(&one);
-            let beyond = |v: &&i64| v.unsigned_abs() > largest.unsigned_abs();
-            if let Some(value) = all.iter().find(beyond) {
+            if let Some(value) = beyond(all, largest) {
                 return Some(format!("has {value} in '{name}', beyond {largest}"));
             }
             if all.len() > 2 * MOST_AXES && *name != "split" {
@@ -133,11 +170,31 @@ fn too_much(graph: &Graph, node: &Node) -> Option<String> {
     if taps.is_none_or(|taps| taps > MOST_TAPS) {
         return Some(format!("has a window of {kernel:?}, beyond {MOST_TAPS} positions"));
     }
-    let (_, slots) = PER_AXIS.iter().find(|(ops, _)| ops.contains(&node.op.as_str()))?;
-    slots.iter().find_map(|slot| {
-        let entries = graph.initializer(node.input(*slot)?)?.len();
+    too_much_read(graph, node)
+}
+
+/// The reason why a constant that a node reads is too long, or holds too large a number.
+fn too_much_read(graph: &Graph, node: &Node) -> Option<String> {
+    let slots = |table: &'static [(&[&str], &'static [usize])]| {
+        let row = table.iter().find(|(ops, _)| ops.contains(&node.op.as_str()));
+        row.map_or(&[][..], |(_, slots)| slots)
+    };
+    let constant = |slot: &usize| graph.initializer(node.input(*slot)?);
+    let long = slots(PER_AXIS).iter().find_map(|slot| {
+        let entries = constant(slot)?.len();
         (entries > 2 * MOST_AXES).then(|| format!("reads {entries} entries as input {slot}"))
+    });
+    long.or_else(|| {
+        slots(EXTENTS).iter().find_map(|slot| {
+            let value = beyond(&constant(slot)?.to_i64()?, LARGEST_SIZE)?;
+            Some(format!("reads {value} as input {slot}, beyond {LARGEST_SIZE}"))
+        })
     })
+}
+
+/// The first number whose magnitude is above `largest`.
+fn beyond(all: &[i64], largest: i64) -> Option<i64> {
+    all.iter().copied().find(|n| n.unsigned_abs() > largest.unsigned_abs())
 }
 
 /// Checks that a node's outputs fit into memory.
@@ -219,5 +276,36 @@ mod tests {
         let y = b.op("Reshape", "y", &[x, target], []);
         let error = refusal(b.build(&[y]));
         assert!(error.contains("reads 1000 entries as input 1"), "{error}");
+    }
+    #[test]
+    fn widths_whose_sum_overflows_are_refused() {
+        for op in ["Pad", "Tile", "Expand"] {
+            let mut b = GraphBuilder::new("net", 13);
+            let x = b.input("x", "n,4");
+            let w = b.weights("w", &[4, 4]);
+            let r = b.op("MatMul", "r", &[x, w], []);
+            let sizes = [0, i64::MAX, 0, i64::MAX];
+            let sizes = b.ints("sizes", if op == "Pad" { &sizes } else { &sizes[..2] });
+            let y = b.op(op, "y", &[r, sizes], []);
+            let error = refusal(b.build(&[y]));
+            assert!(
+                error.contains(&format!("node 'y': {op} reads 9223372036854775807")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn axes_that_no_value_has_are_refused() {
+        for (op, name) in [("GatherND", "batch_dims"), ("ReverseSequence", "time_axis")] {
+            for axis in [i64::MIN, i64::from(i32::MIN), 1000, i64::MAX] {
+                let mut b = GraphBuilder::new("net", 13);
+                let x = b.input("x", "n,4");
+                let at = b.constant("at", Tensor::from_i64(vec![1, 1], &[0]));
+                let y = b.op(op, "y", &[x, at], [(name, axis.into())]);
+                let error = refusal(b.build(&[y]));
+                assert!(error.contains(&format!("has {axis} in '{name}', beyond 64")), "{error}");
+            }
+        }
     }
 }

@@ -137,7 +137,8 @@ impl Tracer<'_> {
             return;
         };
         let size = shape(value).and_then(|shape| shape.get(axis)?.known());
-        let Some(size) = size.filter(|n| *n <= MOST_CHANNELS.min(self.room)) else { return };
+        let most = MOST_CHANNELS.min(self.room);
+        let Some(size) = size.filter(|n| (1..=most).contains(n)) else { return };
         self.room -= size;
         let atoms = self.atoms.fresh(size, Mark::Input(index as u32));
         let reason = self.reason("a model input", None, Some(End::Input));
@@ -155,6 +156,10 @@ impl Tracer<'_> {
         let tracked = node.reads().any(|v| self.labels[v.index()].is_some());
         let flow = match rule {
             _ if tracked && !self.has_room(id) => Flow::whole("more channels than are followed"),
+            _ if self.is_empty(id) => {
+                self.spoil(id);
+                if tracked { Flow::whole("a value without elements") } else { Flow::Untracked }
+            }
             Some(rule) if self.reads_heads(id) => {
                 let aside = self.set_aside(id);
                 let flow = self.head_flow(id, rule);
@@ -206,6 +211,18 @@ impl Tracer<'_> {
         };
         let widest = self.graph.node(id).outputs.iter().flatten().map(extents).max().unwrap_or(0);
         widest <= MOST_CHANNELS && self.labelled(id) <= MOST_CHANNELS.min(self.room)
+    }
+
+    /// Whether a node returns or contracts a value with an extent of 0, which has no channels.
+    fn is_empty(&self, id: NodeId) -> bool {
+        let node = self.graph.node(id);
+        // A join with such a value is that of the others.
+        let read = node.inputs.first().filter(|_| !node.is("Concat"));
+        let mut values = node.outputs.iter().chain(read).flatten();
+        values.any(|value| {
+            let shape = self.graph.type_of(*value).and_then(|ty| ty.shape);
+            shape.is_some_and(|shape| shape.contains(&Dim::Known(0)))
+        })
     }
 
     /// Number of channels of all values that a node reads and returns.

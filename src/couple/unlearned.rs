@@ -33,7 +33,8 @@ impl Tracer<'_> {
         let is_constant = self.graph.initializer(value).is_some();
         let is_table = matches!(layer.kind, LayerKind::Table { .. });
         let fits = self.extent(value, layer.in_axis) == Some(inputs);
-        if is_known || is_constant || is_table || !fits || inputs > MOST_CHANNELS.min(self.room) {
+        let has_room = (1..=MOST_CHANNELS.min(self.room)).contains(&inputs);
+        if is_known || is_constant || is_table || !fits || !has_room {
             return;
         }
         self.room -= inputs;

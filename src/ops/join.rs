@@ -30,13 +30,16 @@ impl OpRule for Concat {
         if inputs.clone().filter_map(|i| node.labels(i)).any(|l| l.axis != axis) {
             return side_by_side(node);
         }
+        let reason = "a concatenation with values that carry no channels";
+        if inputs.clone().all(|i| node.labels(i).is_none()) {
+            return Flow::whole(reason);
+        }
         let labels: Option<Vec<&Labels>> = inputs.clone().map(|i| node.labels(i)).collect();
         let Some(labels) = labels else {
             let parts = inputs.map(|i| match node.labels(i) {
                 Some(labels) => Some(labels.atoms.clone()),
                 None => Some(vec![Atom::NEW; node.shape(i)?.get(axis)?.known()?]),
             });
-            let reason = "a concatenation with values that carry no channels";
             return match parts.collect::<Option<Vec<Vec<Atom>>>>() {
                 Some(parts) => Flow::whole_with(reason, Labels::along(axis, parts.concat())),
                 None => Flow::whole(reason),
@@ -182,36 +185,38 @@ pub fn slices(node: &NodeView<'_>, rank: usize) -> Option<Vec<(usize, i64, i64, 
 
 /// The number of indices `start..end` by `step` on an axis of extent `n`, by the rules of `Slice`.
 pub(super) fn picked_count(n: usize, start: i64, end: i64, step: i64) -> usize {
-    let n = i64::try_from(n).unwrap_or(i64::MAX);
-    let wrap = |v: i64| if v < 0 { v.saturating_add(n) } else { v };
-    let room = match step {
-        0 => return 0,
-        1.. => wrap(end).clamp(0, n).saturating_sub(wrap(start).clamp(0, n)),
-        _ => wrap(start).clamp(-1, n - 1).saturating_sub(wrap(end).clamp(-1, n - 1)),
-    };
-    usize::try_from(room)
-        .map_or(0, |room| room.div_ceil(usize::try_from(step.unsigned_abs()).unwrap_or(usize::MAX)))
+    let (from, to) = bounds(n, start, end, step);
+    let room = if step < 0 { from.saturating_sub(to) } else { to.saturating_sub(from) };
+    match (usize::try_from(room), usize::try_from(step.unsigned_abs())) {
+        (Err(_), _) | (_, Ok(0)) => 0,
+        (Ok(room), step) => room.div_ceil(step.unwrap_or(usize::MAX)),
+    }
 }
 
 /// Indices `start..end` by `step` of an axis of extent `n`, by the rules of `Slice`.
 pub fn picked(n: usize, start: i64, end: i64, step: i64) -> Vec<usize> {
-    let n = n as i64;
-    let wrap = |v: i64| if v < 0 { v.saturating_add(n) } else { v };
+    let (mut at, to) = bounds(n, start, end, step);
     let mut out = Vec::new();
-    if step > 0 {
-        let (mut i, end) = (wrap(start).clamp(0, n), wrap(end).clamp(0, n));
-        while i < end {
-            out.push(i as usize);
-            i = i.saturating_add(step);
-        }
-    } else if step < 0 {
-        let (mut i, end) = (wrap(start).clamp(-1, n - 1), wrap(end).clamp(-1, n - 1));
-        while i > end {
-            out.push(i as usize);
-            i = i.saturating_add(step);
-        }
+    while (step > 0 && at < to) || (step < 0 && at > to) {
+        out.extend(usize::try_from(at));
+        at = at.saturating_add(step);
     }
     out
+}
+
+/// The first index and the one behind the last on an axis of extent `n`, by the rules of `Slice`. Backwards, too,
+/// the largest number as the end means all that is left.
+fn bounds(n: usize, start: i64, end: i64, step: i64) -> (i64, i64) {
+    let n = i64::try_from(n).unwrap_or(i64::MAX);
+    let wrap = |v: i64| if v < 0 { v.saturating_add(n) } else { v };
+    if step >= 0 || n == 0 {
+        return (wrap(start).clamp(0, n), wrap(end).clamp(0, n));
+    }
+    let to = match end == i64::MAX || end == i64::from(i32::MAX) {
+        true => -1,
+        false => wrap(end).clamp(-1, n - 1),
+    };
+    (wrap(start).clamp(0, n - 1), to)
 }
 
 impl OpRule for Gather {
@@ -272,8 +277,17 @@ mod tests {
         assert_eq!(picked(5, -2, 100, 1), [3, 4]);
         assert_eq!(picked(4, -1, i64::MIN, -1), [3, 2, 1, 0]);
         assert_eq!(picked(4, 3, 0, 1), [0usize; 0]);
-        for (start, end, step) in [(1, i64::MAX, 2), (-2, 100, 1), (-1, i64::MIN, -1), (3, 0, 1)] {
-            assert_eq!(picked_count(5, start, end, step), picked(5, start, end, step).len());
+        assert_eq!(picked(4, -100, -200, -1), [0]);
+        assert_eq!(picked(4, 2, i64::MAX, -1), [2, 1, 0]);
+        assert_eq!(picked(4, i64::MIN, i64::MAX, i64::MIN), [0]);
+        assert_eq!(picked(4, i64::MAX, i64::MIN, i64::MIN), [3]);
+        let bounds = [i64::MIN, -100, -5, -1, 0, 1, 3, 5, 100, i64::from(i32::MAX), i64::MAX];
+        for (n, start) in [0, 1, 5].into_iter().flat_map(|n| bounds.map(|start| (n, start))) {
+            for (end, step) in bounds.into_iter().flat_map(|end| bounds.map(|step| (end, step))) {
+                let found = picked(n, start, end, step);
+                assert_eq!(picked_count(n, start, end, step), found.len(), "{start} {end} {step}");
+                assert!(found.iter().all(|at| *at < n));
+            }
         }
     }
 }

@@ -100,11 +100,17 @@ impl OpRule for Pad {
     }
 }
 
+/// Limit of channels that padding adds. Each takes memory, however short the file is.
+const MOST_PADDED: usize = 1 << 16;
+
 /// The flow of padding along the axis of channels, which adds new channels at both ends.
 fn widened(labels: &Labels, pads: &[(i64, i64)]) -> Flow {
     let reason = "padding of the channel axis";
     let widths = pads.get(labels.axis).map(|(a, b)| (usize::try_from(*a), usize::try_from(*b)));
     let Some((Ok(before), Ok(behind))) = widths else { return Flow::whole(reason) };
+    if before.checked_add(behind).is_none_or(|n| n > MOST_PADDED) {
+        return Flow::whole(reason);
+    }
     let new = |n| vec![Atom::NEW; n];
     let atoms = [new(before), labels.atoms.clone(), new(behind)].concat();
     Flow::whole_with(reason, Labels::along(labels.axis, atoms))

@@ -230,3 +230,12 @@ fn statistics_over_channels_as_rows_take_them_in_any_order() {
     assert!(partwise(flow("BatchNormalization", &four, [])).is_some());
     assert!(partwise(flow("LRN", &[ROWS], [("size", 3.into())])).is_some());
 }
+
+#[test]
+fn a_join_of_values_without_channels_lists_none() {
+    let plain = ("n,4", None);
+    let Flow::Whole(whole) = flow("Concat", &[plain, plain], [("axis", 1.into())]) else {
+        panic!()
+    };
+    assert_eq!(whole.outputs, []);
+}

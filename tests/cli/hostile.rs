@@ -21,6 +21,8 @@ fn models_that_ask_for_too_much() {
         ("conv_pads_2e31", "Conv has 2147483647 in 'pads'"),
         ("opset_huge", "operator set 9223372036854775807 is newer than"),
         ("pad_overflow", "Pad has 9223372036854775807 in 'pads'"),
+        ("pad_widths", "Pad reads 9223372036854775807 as input 1"),
+        ("function_doubling14", "local functions expand to more than"),
     ];
     for (name, what) in cases {
         let model = file(&format!("{name}.onnx"));
@@ -30,6 +32,36 @@ fn models_that_ask_for_too_much() {
             assert!(error.contains(name) && error.contains(what), "{name}: {error}");
             assert!(start.elapsed() < Duration::from_secs(5), "{name}");
         }
+    }
+}
+
+#[test]
+fn models_that_a_runtime_does_not_survive() {
+    let cases = [
+        ("gather_nd_batch_dims", "GatherND has -2147483648 in 'batch_dims'"),
+        ("mod_overflow", "Mod divides -9223372036854775808 by -1"),
+        ("scan_axis", "Scan has 9223372036854775807 in 'scan_input_axes'"),
+        ("one_hot_axis", "OneHot has -9 in 'axis'"),
+    ];
+    for (name, what) in cases {
+        let model = file(&format!("{name}.onnx"));
+        let merge = ["merge", &model, &model, "--name", "a", "--name", "b", "-o", "o.onnx"];
+        let more = ["--share", "1", "--runtime", "tract", "--samples", "3", "--no-compare"];
+        for args in [vec!["inspect", &model], [&merge[..], &more].concat()] {
+            let error = Tool::new().refused(&args);
+            assert!(error.contains(name) && error.contains(what), "{name}: {error}");
+        }
+    }
+}
+
+#[test]
+fn formulas_of_sizes_that_double() {
+    for name in ["sizes_summed", "sizes_divided"] {
+        let (model, start) = (file(&format!("{name}.onnx")), Instant::now());
+        let merge = ["merge", &model, &model, "--name", "a", "--name", "b", "-o", "o.onnx"];
+        let more = ["--share", "1", "--runtime", "tract", "--samples", "3", "--no-compare"];
+        Tool::new().run(0, &[&merge[..], &more].concat());
+        assert!(start.elapsed() < Duration::from_secs(10), "{name}");
     }
 }
 

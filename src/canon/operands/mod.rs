@@ -4,13 +4,14 @@
 //! faults are found here, once for all operators, so that later code may rely on constants. Computed
 //! values are not compared with each other, because files carry stale shapes.
 
+mod axes;
 mod broadcast;
 mod layers;
 mod moves;
 mod whole;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ir::{Dim, Graph, NodeId};
+use crate::ir::{Dim, Graph, Node, NodeId};
 use crate::ops::{NodeView, REDUCTIONS};
 
 /// A fault of a node, as a clause that follows its operator; `None` if there is none.
@@ -77,7 +78,24 @@ pub(super) fn check(graph: &Graph, id: NodeId) -> Result<()> {
     let fault = row
         .and_then(|(_, (least, most), _)| wrong_count(&operands, *least, *most))
         .or_else(|| whole::other_type(&operands))
-        .or_else(|| row.and_then(|(_, _, check)| check(&operands)));
+        .or_else(|| row.and_then(|(_, _, check)| check(&operands)))
+        .or_else(|| axes::fault(&operands));
+    refused(fault, node)
+}
+
+/// Checks a node of any version for faults that a runtime does not survive.
+///
+/// # Errors
+/// As [`check`].
+pub(super) fn check_any_version(graph: &Graph, id: NodeId) -> Result<()> {
+    let node = graph.node(id);
+    if !node.domain.is_empty() {
+        return Ok(());
+    }
+    refused(axes::fault(&Operands(NodeView::new(graph, id, &[]))), node)
+}
+
+fn refused(fault: Option<String>, node: &Node) -> Result<()> {
     match fault {
         Some(fault) => Err(Error::new(ErrorKind::Format, format!("{} {fault}", node.op))
             .at_node(&node.name)

@@ -166,3 +166,71 @@ fn sizes_that_are_no_whole_numbers_are_refused() {
     }
     assert_eq!(fault("Tile", "n,4", ints(&[&[1, 2]]), []), None);
 }
+
+#[test]
+fn faults_that_runtimes_do_not_survive_are_refused() {
+    let axis = |name: &'static str, axis: i64| [(name, Attribute::Int(axis))];
+    let equation = |text: &str| [("equation", Attribute::Str(text.as_bytes().to_vec()))];
+    let faults = [
+        fault("GatherND", "n,4", ints(&[&[0]]), axis("batch_dims", -1)),
+        fault("GatherND", "n,4", ints(&[&[0]]), axis("batch_dims", 1)),
+        fault("OneHot", "n,4", ints(&[&[3], &[0, 1]]), axis("axis", -9)),
+        fault("OneHot", "n,4", ints(&[&[-4], &[0, 1]]), axis("axis", -1)),
+        fault("ReverseSequence", "n,4", ints(&[&[1]]), axis("batch_axis", 9)),
+        fault("ArgMax", "n,4", ints(&[]), axis("axis", -6)),
+        fault("Scan", "n,4", ints(&[]), axis("num_scan_inputs", 2)),
+        fault(
+            "Scan",
+            "n,4",
+            ints(&[]),
+            [("num_scan_inputs", 1.into()), ("scan_input_axes", [2].into())],
+        ),
+        fault("Split", "n,4", ints(&[]), [("axis", 1.into()), ("num_outputs", 5.into())]),
+        fault("Split", "n,4", ints(&[]), [("axis", 1.into()), ("split", [3].into())]),
+        fault("Einsum", "n,4", ints(&[]), equation("abc->ab")),
+        fault("Einsum", "n,4", ints(&[]), equation("ab,bc->ac")),
+        fault("Einsum", "n,4", ints(&[]), equation("ab->aa")),
+        fault("Einsum", "n,4", ints(&[]), equation("ab->ac")),
+        fault("Einsum", "n,4", ints(&[]), equation(&"ab".repeat(50_000))),
+    ];
+    for (number, fault) in faults.iter().enumerate() {
+        assert!(fault.is_some(), "case {number}");
+    }
+    let passes = [
+        fault("GatherND", "n,4,3", ints(&[&[0]]), axis("batch_dims", 0)),
+        fault("OneHot", "n,4", ints(&[&[3], &[0, 1]]), axis("axis", -3)),
+        fault("OneHot", "n,4", ints(&[&[3], &[0, 1]]), axis("axis", 2)),
+        fault("ReverseSequence", "n,4", ints(&[&[1]]), axis("batch_axis", 1)),
+        fault("DequantizeLinear", "4", ints(&[]), axis("axis", 3)),
+        fault("ArgMax", "n,4", ints(&[]), axis("axis", -2)),
+        fault(
+            "Scan",
+            "n,4",
+            ints(&[]),
+            [("num_scan_inputs", 1.into()), ("scan_input_axes", [-1].into())],
+        ),
+        fault("Split", "n,4", ints(&[]), [("axis", 1.into()), ("num_outputs", 4.into())]),
+        fault("Split", "n,4", ints(&[]), [("axis", 1.into()), ("split", [4].into())]),
+        fault("Einsum", "n,4", ints(&[]), equation("...a -> a...")),
+        fault("Einsum", "n,4,4", ints(&[]), equation("abb->ab")),
+        fault("Einsum", "n,4", ints(&[]), equation("ba")),
+    ];
+    assert_eq!(passes, [const { None }; 12]);
+}
+
+#[test]
+fn divisions_that_overflow_are_refused() {
+    let divided = |op: &str, a: &[i64], b: &[i64]| {
+        let mut builder = GraphBuilder::new("net", 13);
+        let [a, b] = [builder.ints("a", a), builder.ints("b", b)];
+        let y = builder.op(op, "y", &[a, b], []);
+        let graph = builder.build(&[y]).graph;
+        check_any_version(&graph, graph.producer(y).unwrap()).err().map(|e| e.to_string())
+    };
+    for op in ["Div", "Mod"] {
+        let fault = divided(op, &[7, i64::MIN], &[2, -1]).unwrap();
+        assert!(fault.contains("divides -9223372036854775808 by -1"), "{fault}");
+        assert!(divided(op, &[7, i64::MIN], &[-1]).is_some());
+        assert!(divided(op, &[-7, i64::MIN], &[-1, 2]).is_none());
+    }
+}

@@ -266,3 +266,35 @@ fn a_view_follows_hidden_units_beside_the_channels() {
     assert!(units.frozen.is_none());
     assert!(c.groups.iter().all(|group| group.name != "embed"));
 }
+
+#[test]
+fn a_slice_that_takes_nothing_returns_no_channels() {
+    let mut g = Graph::new("nothing");
+    let x = image(&mut g, 3);
+    let a = conv(&mut g, "a", x, [6, 3, 1, 1], 1);
+    let [from, axis] = [("from", 0), ("axis", 1)]
+        .map(|(name, n)| g.add_initializer(name, Tensor::from_i64(vec![1], &[n])));
+    let none = g.add_op("Slice", "none", &[a, from, from, axis], []);
+    let all = g.add_op("Concat", "all", &[none, a], [("axis", Attribute::Int(1))]);
+    let y = conv(&mut g, "y", all, [4, 6, 1, 1], 1);
+    g.outputs = vec![y, none];
+    let c = coupled(&mut g);
+    assert!(c.axis(none).is_none());
+    assert_eq!(c.axis(all).unwrap().channels.len(), 6);
+    let Some(Flow::Whole(whole)) = c.flows.get(&g.producer(none).unwrap()) else { panic!() };
+    assert_eq!(whole.reason, "a value without elements");
+}
+
+#[test]
+fn padding_adds_few_channels() {
+    for (width, is_followed) in [(2, true), (1 << 20, false), (i64::MAX, false)] {
+        let mut g = Graph::new("padded");
+        let x = image(&mut g, 3);
+        let a = conv(&mut g, "a", x, [6, 3, 1, 1], 1);
+        let widths = Tensor::from_i64(vec![8], &[0, width, 0, 0, 0, width, 0, 0]);
+        let widths = g.add_initializer("widths", widths);
+        let y = g.add_op("Pad", "y", &[a, widths], []);
+        g.outputs.push(y);
+        assert_eq!(coupled(&mut g).axis(y).is_some(), is_followed, "{width}");
+    }
+}

@@ -31,7 +31,7 @@ type Key = (String, String, String);
 /// [`ErrorKind::Format`] if a function calls itself, or calls expand to more nodes or bytes than any model
 /// has; the error names the node.
 pub(super) fn inline(model: &mut ModelProto) -> Result<()> {
-    let budget = Budget::of(&model.functions);
+    let budget = Budget::of(model);
     inline_within(model, budget)
 }
 

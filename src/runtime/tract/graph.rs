@@ -11,6 +11,7 @@ use tract_onnx::prelude::InferenceModel;
 use super::super::port::named_dim;
 use super::super::{ModelSource, Port};
 use super::failure::failed;
+use super::formulas;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Dim};
 use crate::onnx::encode_any;
@@ -23,6 +24,8 @@ pub(super) struct Parsed {
     pub(super) outputs: Vec<Port>,
     /// Number of elements of its constants.
     pub(super) elements: usize,
+    /// Whether it has formulas of sizes that take too long to plan with.
+    pub(super) long_formulas: bool,
     /// Its graph.
     pub(super) model: InferenceModel,
 }
@@ -67,11 +70,12 @@ pub(super) fn parse(source: ModelSource<'_>) -> Result<Parsed> {
     let inputs = graph.input.iter().filter(|value| is_fed(graph, value)).map(port).collect();
     let outputs = graph.output.iter().map(port).collect();
     let elements = graph.initializer.iter().map(elements).fold(0, usize::saturating_add);
+    let long_formulas = formulas::are_long(graph);
     let parsed = onnx.parse(&with_own_names(proto), dir).map_err(failed)?;
     if let Some(name) = parsed.unresolved_inputs.first() {
         return Err(nothing_computes(name));
     }
-    Ok(Parsed { inputs, outputs, elements, model: parsed.model })
+    Ok(Parsed { inputs, outputs, elements, long_formulas, model: parsed.model })
 }
 
 fn elements(tensor: &pb::TensorProto) -> usize {

@@ -1,6 +1,7 @@
 //! tract, the built-in runtime.
 
 mod failure;
+mod formulas;
 mod graph;
 mod recent;
 
@@ -67,7 +68,7 @@ impl Backend for Tract {
 ///
 /// One plan serves all shapes, with symbols for open sizes, if the model can be planned and run that way. If more than
 /// the batch is open, it comes late, because formulas of sizes may take a hundred times as long to plan with as numbers:
-/// first, a plan is made for each set of input shapes, and the last few are kept.
+/// first, a plan is made for each set of input shapes, and the last few are kept. With long formulas, it does not come.
 struct TractSession {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
@@ -96,9 +97,10 @@ const MOST_OF_SMALL: usize = 8;
 impl TractSession {
     fn load(source: ModelSource<'_>) -> Result<Self> {
         let parsed = shielded("reading the model into tract", || parse(source))?;
-        let Parsed { inputs, outputs, elements, model } = parsed;
+        let Parsed { inputs, outputs, elements, long_formulas, model } = parsed;
         let most = if elements <= SMALL { MOST_OF_SMALL } else { 1 };
-        let (concrete, symbolic) = (Recent::new(most), Symbolic::Untried);
+        let symbolic = if long_formulas { Symbolic::Unusable } else { Symbolic::Untried };
+        let concrete = Recent::new(most);
         let mut session = TractSession { inputs, outputs, concrete, symbolic, model };
         match known_shapes(&session.inputs, None) {
             Some(shapes) => {
@@ -119,7 +121,9 @@ impl TractSession {
 
     /// Makes a plan for all shapes, or else for one sample; without one, outputs are as the file declares them.
     fn plan_for_any(&mut self) {
-        self.plan_for_all();
+        if matches!(self.symbolic, Symbolic::Untried) {
+            self.plan_for_all();
+        }
         if let (Symbolic::Unusable, Some(shapes)) =
             (&self.symbolic, known_shapes(&self.inputs, Some(1)))
         {
@@ -342,13 +346,31 @@ mod tests {
     }
 
     #[test]
+    fn formulas_that_grow_without_bounds_are_numbers() {
+        let mut b = GraphBuilder::new("net", 13);
+        let x = b.input("x", "n,4");
+        let mut sizes = b.op("Shape", "sizes", &[x], []);
+        let two = b.ints("two", &[2, 2]);
+        for _ in 0..64 {
+            let half = b.op("Div", "half", &[sizes, two], []);
+            sizes = b.op("Sub", "less", &[sizes, half], []);
+        }
+        let y = b.op("Expand", "y", &[x, sizes], []);
+        let model = b.build(&[y]);
+        let mut session = Tract.load(ModelSource::Graph(&model)).unwrap();
+        let x: HostArray = ndarray::ArrayD::<f32>::ones(ndarray::IxDyn(&[2, 4])).into();
+        let outputs = session.run(&[("x", &x)]).unwrap();
+        assert_eq!(outputs[0].shape(), [2, 4]);
+    }
+
+    #[test]
     fn several_sets_of_shapes_have_plans_of_their_own_and_more_have_one() {
         let mut b = GraphBuilder::new("net", 13);
         let x = b.input("x", "n,3,h,w");
         let w = b.weights("w", &[5, 3, 3, 3]);
         let y = b.op("Conv", "y", &[x, w], []);
         let model = b.build(&[y]);
-        let Parsed { inputs, outputs, elements, model } =
+        let Parsed { inputs, outputs, elements, model, .. } =
             parse(ModelSource::Graph(&model)).unwrap();
         assert_eq!(elements, 5 * 3 * 3 * 3);
         let (concrete, symbolic) = (Recent::new(MOST_OF_SMALL), Symbolic::Untried);

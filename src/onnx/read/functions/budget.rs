@@ -3,10 +3,15 @@
 use prost::Message;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::onnx::proto::FunctionProto;
+use crate::onnx::proto::{FunctionProto, ModelProto, NodeProto};
 
 /// Limit of nodes. Nested calls can expand to any number.
 const MOST_NODES: usize = 250_000;
+
+/// Nodes, calls included, that any model may have, and for each node of its file. Functions that call each other in
+/// turn expand by more, while later work takes longer than in proportion to nodes.
+const FREE_NODES: usize = 10_000;
+const NODES_PER_NODE: usize = 64;
 
 /// Limit of bytes of memory by which bodies may exceed the functions' own: enough for as many nodes as are
 /// allowed, but not for weights that every call repeats.
@@ -18,20 +23,27 @@ const ENTRY: usize = 32;
 /// The remaining budget of one model.
 pub(super) struct Budget {
     nodes: usize,
+    most_nodes: usize,
     bytes: usize,
     most: usize,
 }
 
 impl Budget {
-    /// The budget for a model with these functions. Each may be inlined once whatever its size is.
-    pub(super) fn of(functions: &[FunctionProto]) -> Self {
-        let stored: usize = functions.iter().map(Message::encoded_len).sum();
-        Self::within(GROWTH.saturating_add(stored.saturating_mul(2)))
+    /// The budget for a model. Each of its functions may be inlined once whatever its size is.
+    pub(super) fn of(model: &ModelProto) -> Self {
+        let stored: usize = model.functions.iter().map(Message::encoded_len).sum();
+        let own = model.graph.as_ref().map_or(0, |graph| count(&graph.node));
+        let body = |function: &FunctionProto| count(&function.node);
+        let nodes = model.functions.iter().map(body).fold(own, usize::saturating_add);
+        let most = FREE_NODES.saturating_add(nodes.saturating_mul(NODES_PER_NODE));
+        let most = most.min(MOST_NODES);
+        let bytes = GROWTH.saturating_add(stored.saturating_mul(2));
+        Budget { nodes: most, most_nodes: most, ..Self::within(bytes) }
     }
 
     /// A budget of this many bytes.
     pub(super) fn within(bytes: usize) -> Self {
-        Budget { nodes: MOST_NODES, bytes, most: bytes }
+        Budget { nodes: MOST_NODES, most_nodes: MOST_NODES, bytes, most: bytes }
     }
 
     /// Spends one node.
@@ -40,7 +52,7 @@ impl Budget {
     /// [`ErrorKind::Format`] if there were too many.
     pub(super) fn node(&mut self) -> Result<()> {
         let left = self.nodes.checked_sub(1);
-        self.nodes = left.ok_or_else(|| too_much(format!("{MOST_NODES} nodes")))?;
+        self.nodes = left.ok_or_else(|| too_much(format!("{} nodes", self.most_nodes)))?;
         Ok(())
     }
 
@@ -62,6 +74,12 @@ impl Budget {
         let parts = 1 + name.matches('/').count();
         self.bytes(name.len().saturating_add(parts.saturating_mul(ENTRY)))
     }
+}
+
+/// Number of nodes, those of sub-graphs included.
+fn count(nodes: &[NodeProto]) -> usize {
+    let subgraphs = nodes.iter().flat_map(|node| &node.attribute).filter_map(|a| a.g.as_ref());
+    subgraphs.map(|sub| count(&sub.node)).fold(nodes.len(), usize::saturating_add)
 }
 
 fn too_much(what: String) -> Error {

@@ -168,17 +168,33 @@ fn endless_and_giant_expansions_are_refused() {
     let error = inline(&mut endless).unwrap_err();
     assert!(error.to_string().contains("the local function 'F' calls itself"), "{error}");
 
-    let mut functions =
-        vec![function("F0", &["a"], &["b"], vec![node("Relu", "", &["a"], &["b"])])];
-    for level in 1..40 {
-        let inner = format!("F{}", level - 1);
-        let twice =
-            vec![node(&inner, "local", &["a"], &["t"]), node(&inner, "local", &["t"], &["b"])];
-        functions.push(function(&format!("F{level}"), &["a"], &["b"], twice));
+    let doubled = |levels: usize| {
+        let mut functions =
+            vec![function("F0", &["a"], &["b"], vec![node("Relu", "", &["a"], &["b"])])];
+        for level in 1..=levels {
+            let inner = format!("F{}", level - 1);
+            let twice =
+                vec![node(&inner, "local", &["a"], &["t"]), node(&inner, "local", &["t"], &["b"])];
+            functions.push(function(&format!("F{level}"), &["a"], &["b"], twice));
+        }
+        model(vec![node(&format!("F{levels}"), "local", &["x"], &["y"])], functions)
+    };
+    inline(&mut doubled(11)).unwrap();
+    for levels in [14, 39] {
+        let error = inline(&mut doubled(levels)).unwrap_err();
+        assert!(error.to_string().contains("expand to more than"), "{error}");
     }
-    let mut giant = model(vec![node("F39", "local", &["x"], &["y"])], functions);
-    let error = inline(&mut giant).unwrap_err();
-    assert!(error.to_string().contains("expand to more than"), "{error}");
+}
+
+#[test]
+fn a_function_for_many_layers_is_inlined() {
+    let body = (0..60).map(|at| node("Relu", "", &[&format!("t{at}")], &[&format!("t{}", at + 1)]));
+    let layer = function("F", &["t0"], &["t60"], body.collect());
+    let calls =
+        (0..200).map(|at| node("F", "local", &[&format!("x{at}")], &[&format!("x{}", at + 1)]));
+    let mut deep = model(calls.collect(), vec![layer]);
+    inline(&mut deep).unwrap();
+    assert_eq!(deep.graph.unwrap().node.len(), 12_000);
 }
 
 #[test]
