@@ -42,6 +42,8 @@ pub(super) struct Placed {
     pub(super) start: usize,
     /// Whether the target holds the block with its two axes swapped.
     pub(super) transposed: bool,
+    /// The axis of the target along which the block has these indices, if it holds other blocks, too.
+    pub(super) within: Option<(usize, Vec<usize>)>,
 }
 
 impl Placed {
@@ -52,7 +54,7 @@ impl Placed {
         source: ValueId,
         parts: Vec<(usize, Vec<usize>)>,
     ) -> Self {
-        Placed { task, source, parts, target, plus: None, start: 0, transposed: false }
+        Placed { task, source, parts, target, plus: None, start: 0, transposed: false, within: None }
     }
 }
 

@@ -103,6 +103,7 @@ fn repeated(count: usize, dims: &str, times: usize) -> TaskRecipe {
         parts: vec![(0, 0)],
         start: 0,
         transposed: false,
+        within: None,
     };
     let blocks = || (0..times).map(|_| block()).collect();
     let weights = names.into_iter().map(|name| WeightRecipe { name, blocks: blocks() }).collect();
