@@ -93,7 +93,7 @@ pub use fixed::{fix_inputs, with_branches_taken};
 pub use fold::{compute_filled, dequantise};
 pub use limits::check_sizes;
 pub use regroup::{PerGroup, per_group, regroup};
-pub use rejoin::{RowParts, row_parts};
+pub use rejoin::{RowParts, rejoin, row_parts};
 pub use rows::split_rows;
 pub use types::infer as infer_types;
 

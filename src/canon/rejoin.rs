@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ir::{Attribute, Consumers, DataType, Graph, Node, NodeId, ValueId};
+use crate::ir::{Attribute, Consumers, DataType, Graph, Model, Node, NodeId, Tensor, ValueId};
 use crate::ops::normal_axis;
 
 use super::types;
@@ -36,7 +36,72 @@ pub fn row_parts(graph: &Graph) -> Vec<RowParts> {
     concats.filter_map(|(id, node)| RowParts::at(graph, &readers, id, node)).collect()
 }
 
+/// Writes the layers that [`super::split_rows`] has split as one layer each again.
+pub fn rejoin(model: &mut Model) {
+    let graph = &mut model.graph;
+    let mut all = row_parts(graph);
+    all.retain(|found| found.is_split(graph));
+    for found in all {
+        // Nothing changes if the weights cannot be joined.
+        let _ = found.join_layers(graph);
+    }
+    graph.remove_dead_nodes();
+}
+
 impl RowParts {
+    /// Whether canonical form gave the layers their names, so that the model has one layer.
+    fn is_split(&self, graph: &Graph) -> bool {
+        let name = |id: &NodeId| graph.node(*id).name.as_str();
+        let whole = self.join.first().and_then(|id| name(id).strip_suffix(".rows"));
+        whole.is_some_and(|whole| {
+            let is_part = |id| name(id).strip_prefix(whole).is_some_and(|end| end.starts_with('.'));
+            self.layers.iter().all(is_part)
+        })
+    }
+
+    /// Turns the last node into one layer with all rows.
+    fn join_layers(&self, graph: &mut Graph) -> Option<()> {
+        let first = graph.node(*self.layers.first()?).clone();
+        let (last, name) = (*self.join.last()?, graph.node(*self.join.first()?).name.clone());
+        let name = name.strip_suffix(".rows").unwrap_or(&name).to_owned();
+        let is_depthwise = !self.picks.is_empty();
+        let in_first = first.is("MatMul") || first.is("ConvTranspose") && !is_depthwise;
+        let mut inputs = vec![Some(self.input)];
+        for (slot, suffix) in (1..first.inputs.len()).zip(["weight", "bias"]) {
+            let axis = usize::from(slot == 1 && in_first);
+            let whole = self.constant(graph, slot, axis)?;
+            inputs.push(Some(graph.add_initializer(&format!("{name}.{suffix}"), whole)));
+        }
+        let name = graph.fresh_name(&name);
+        graph.edit_node(last, |node| {
+            node.op.clone_from(&first.op);
+            node.inputs = inputs;
+            node.attributes.clone_from(&first.attributes);
+            node.name = name;
+            if is_depthwise {
+                let groups = Attribute::Int(self.rows.len() as i64);
+                node.attributes.insert("group".to_owned(), groups);
+            }
+        });
+        Some(())
+    }
+
+    /// The constants at input `slot` of the layers as one, with rows on `axis`.
+    fn constant(&self, graph: &Graph, slot: usize, axis: usize) -> Option<Tensor> {
+        let mut begin = Vec::new();
+        let mut all = Vec::new();
+        let mut count = 0;
+        for id in &self.layers {
+            let value = graph.node(*id).input(slot)?;
+            let tensor = graph.initializer(value).filter(|_| graph.codes(value).is_none())?;
+            begin.push(count);
+            count += tensor.dims.get(axis)?;
+            all.push(tensor);
+        }
+        let order = self.rows.iter().map(|(layer, row)| Some(begin.get(*layer)? + row));
+        Tensor::joined(&all, axis)?.select(axis, &order.collect::<Option<Vec<_>>>()?)
+    }
+
     fn at(graph: &Graph, readers: &Consumers, concat: NodeId, node: &Node) -> Option<RowParts> {
         let joined = node.output(0)?;
         let layers =
@@ -192,6 +257,10 @@ mod tests {
         let z = b.op("Relu", "relu", &[z], []);
         let model = canonicalise(b.build(&[z]), &CanonOptions::default()).unwrap();
         let node = |name: &str| model.graph.nodes().find(|(_, n)| n.name == name).unwrap().0;
+        let originals = ["conv", "deep"].map(|name| {
+            let weight = model.graph.node(node(name)).input(1).unwrap();
+            (name, model.graph.initializer(weight).unwrap().clone())
+        });
         let parts = [vec![0, 2], vec![3, 1]];
         let all = [(node("conv"), &parts[..]), (node("deep"), &parts[..])];
         let split = split_rows(model, all).unwrap();
@@ -202,5 +271,17 @@ mod tests {
             assert_eq!((own.axis, own.join.len(), own.layers.len()), (1, 2, 2));
         }
         assert_eq!(found.iter().map(|own| own.picks.len()).sum::<usize>(), 2);
+        let mut model = split.into_inner();
+        rejoin(&mut model);
+        let nodes = model.graph.nodes().map(|(_, node)| (node.name.as_str(), node.op.as_str()));
+        assert_eq!(
+            nodes.collect::<BTreeSet<_>>(),
+            BTreeSet::from([("conv", "Conv"), ("deep", "Conv"), ("relu", "Relu")])
+        );
+        let weights = model.graph.nodes().filter_map(|(_, node)| node.input(1));
+        let weights: Vec<&Tensor> = weights.filter_map(|w| model.graph.initializer(w)).collect();
+        for (name, original) in &originals {
+            assert!(weights.contains(&original), "{name}");
+        }
     }
 }

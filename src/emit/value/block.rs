@@ -72,7 +72,7 @@ impl TaskEmitter<'_> {
             placed.push((*source, parts.clone(), start));
             stacked = Some(match stacked {
                 None => block,
-                Some(before) => concatenated(0, &before, &block)?,
+                Some(before) => Tensor::joined(&[&before, &block], 0).ok_or_else(unusual)?,
             });
         }
         let name = self.name(owner, name);
@@ -99,15 +99,12 @@ impl TaskEmitter<'_> {
         name: &str,
         owner: &Owner,
     ) -> Result<ValueId> {
-        let mut joined: Option<Tensor> = None;
+        let mut cuts = Vec::new();
         for Interleaved { source, parts, .. } in blocks {
             let tensor = self.graph().initializer(*source).ok_or_else(unusual)?;
-            let block = cut(tensor, parts).ok_or_else(unusual)?;
-            joined = Some(match joined {
-                None => block,
-                Some(before) => concatenated(axis, &before, &block)?,
-            });
+            cuts.push(cut(tensor, parts).ok_or_else(unusual)?);
         }
+        let joined = Tensor::joined(&cuts.iter().collect::<Vec<_>>(), axis);
         let places = blocks.iter().flat_map(|block| &block.places).enumerate();
         let mut order: Vec<(usize, usize)> = places.map(|(from, to)| (*to, from)).collect();
         order.sort_unstable();
@@ -174,27 +171,6 @@ pub(super) fn cut<P: AsRef<[usize]>>(tensor: &Tensor, parts: &[(usize, P)]) -> O
 /// The codes of a block of a constant; `None` if it cuts theirs apart.
 pub(super) fn cut_codes(codes: &Codes, parts: &[(usize, Vec<usize>)]) -> Option<Codes> {
     parts.iter().try_fold(codes.clone(), |codes, (axis, at)| codes.select(*axis, at))
-}
-
-/// Concatenates two tensors along an axis.
-fn concatenated(axis: usize, before: &Tensor, behind: &Tensor) -> Result<Tensor> {
-    let extents = before.dims.get(axis).zip(behind.dims.get(axis));
-    let mut dims = before.dims.clone();
-    let mut others = behind.dims.clone();
-    let size = before.dtype.size().filter(|_| before.dtype == behind.dtype);
-    let (Some((own, more)), Some(size)) = (extents, size) else { return Err(unusual()) };
-    dims[axis] = own + more;
-    others.get_mut(axis).into_iter().for_each(|extent| *extent = own + more);
-    if dims != others {
-        return Err(unusual());
-    }
-    let inner = dims[axis + 1..].iter().product::<usize>() * size;
-    let runs = |tensor: &Tensor, extent: usize| -> Vec<Vec<u8>> {
-        tensor.data.chunks((extent * inner).max(1)).map(<[u8]>::to_vec).collect()
-    };
-    let (first, second) = (runs(before, *own), runs(behind, *more));
-    let data: Vec<u8> = first.into_iter().zip(second).flat_map(|(a, b)| [a, b].concat()).collect();
-    Ok(Tensor { dtype: before.dtype, dims, data: data.into() })
 }
 
 fn unusual() -> Error {
