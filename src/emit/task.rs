@@ -214,7 +214,7 @@ impl<'a> TaskEmitter<'a> {
             return self.emit_grouped(id, grouped);
         }
         if let Some(whole) = self.wholes.at(id) {
-            return self.emit_whole_layer(id, whole);
+            return self.emit_whole_layer(whole);
         }
         match task.coupling().flows.get(&id) {
             _ if self.grouped.is_part(id) || self.wholes.is_part(id) => Ok(()),

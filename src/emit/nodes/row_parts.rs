@@ -18,6 +18,7 @@ use crate::ops::{Flow, Layer};
 /// Layers that are written as one node.
 #[derive(Debug)]
 pub(crate) struct WholeLayer {
+    pub(crate) name: String,
     /// The layers.
     pub(crate) layers: Vec<Layer>,
     /// Whether each row reads its own channel only.
@@ -117,7 +118,9 @@ impl WholeLayer {
             layers.push(layer.clone());
         }
         let per_channel = kinds.contains(&true);
+        let name = &net.graph().node(*found.join.first()?).name;
         let mut whole = WholeLayer {
+            name: name.strip_suffix(".rows").unwrap_or(name).to_owned(),
             layers,
             per_channel,
             input: found.input,

@@ -8,7 +8,7 @@ use crate::emit::value::block::Interleaved;
 use crate::emit::value::partition::Part;
 use crate::emit::value::pieces::{Held, Piece, pieces_of};
 use crate::error::Result;
-use crate::ir::{Attribute, NodeId, ValueId};
+use crate::ir::{Attribute, ValueId};
 use crate::mtz::joint::Owner;
 use crate::ops::Layer;
 
@@ -17,12 +17,11 @@ use super::row_parts::WholeLayer;
 
 impl TaskEmitter<'_> {
     /// Writes the rows of several layers: for each block of rows, the sum of its products with the input
-    /// pieces. `id` is the last node that puts the rows together.
-    pub(crate) fn emit_whole_layer(&mut self, id: NodeId, whole: &WholeLayer) -> Result<()> {
-        let name = self.graph().node(id).name.clone();
-        let name = name.strip_suffix(".rows").unwrap_or(&name).to_owned();
+    /// pieces.
+    pub(crate) fn emit_whole_layer(&mut self, whole: &WholeLayer) -> Result<()> {
+        let name = whole.name.as_str();
         if whole.per_channel {
-            return self.emit_channels(whole, &name);
+            return self.emit_channels(whole, name);
         }
         let coupling = self.source().coupling();
         let (Some(axis), Some(first)) = (coupling.axis(whole.output), whole.layers.first()) else {
@@ -33,8 +32,8 @@ impl TaskEmitter<'_> {
         let mut pieces = Vec::new();
         for parts in self.together(parts, |part| self.layer_of_rows(whole, part)) {
             let rows = one_part(&parts);
-            let value = self.emit_whole_rows(whole, &columns, &rows, &name)?;
-            let name = self.name(&rows.owner, &name);
+            let value = self.emit_whole_rows(whole, &columns, &rows, name)?;
+            let name = self.name(&rows.owner, name);
             pieces.extend(pieces_of(self.builder, axis.axis, value, parts, &name));
         }
         self.hold(whole.output, Held::Pieces { axis: axis.axis, len: axis.channels.len(), pieces });
