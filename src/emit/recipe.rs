@@ -54,7 +54,16 @@ impl Placed {
         source: ValueId,
         parts: Vec<(usize, Vec<usize>)>,
     ) -> Self {
-        Placed { task, source, parts, target, plus: None, start: 0, transposed: false, within: None }
+        Placed {
+            task,
+            source,
+            parts,
+            target,
+            plus: None,
+            start: 0,
+            transposed: false,
+            within: None,
+        }
     }
 }
 

@@ -57,9 +57,8 @@ impl TaskEmitter<'_> {
             unreachable!("a node computes some rows")
         };
         let layer = &whole.layers[layer.0];
-        let biases = self.rows_of_layers(whole, &rows.positions, |layer| {
-            layer.bias.map(|bias| (bias, 0, None))
-        });
+        let biases = self
+            .rows_of_layers(whole, &rows.positions, |layer| layer.bias.map(|bias| (bias, 0, None)));
         let owner = self.bias_owner(id, &rows.owner);
         let bias = match self.all_add_nothing(&biases) {
             true => None,
@@ -105,8 +104,8 @@ impl TaskEmitter<'_> {
             let Some(first) = piece.positions.first().copied() else { continue };
             let id = whole.layer_making(self.source().coupling(), first);
             let common = self.common(id, &piece.owner, &Owner::Input);
-            let weights = self
-                .rows_of_layers(whole, &piece.positions, |layer| Some((layer.weight, 0, None)));
+            let weights =
+                self.rows_of_layers(whole, &piece.positions, |layer| Some((layer.weight, 0, None)));
             let biases = self.rows_of_layers(whole, &piece.positions, |layer| {
                 layer.bias.map(|bias| (bias, 0, None))
             });

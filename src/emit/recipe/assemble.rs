@@ -144,7 +144,8 @@ impl<'a> Assembly<'a> {
             }
             codes.select(*axis, &order.into_iter().collect::<Option<Vec<usize>>>()?)
         };
-        let is_plain = !block.transposed && block.start == 0 && block.plus.is_none() && block.within.is_none();
+        let is_plain =
+            !block.transposed && block.start == 0 && block.plus.is_none() && block.within.is_none();
         if is_plain { block.parts.iter().try_fold(codes, moved) } else { None }
     }
 
@@ -208,10 +209,8 @@ fn unchanged(
     dtype: DataType,
 ) -> Option<(Tensor, Option<Codes>)> {
     let [block] = weight.blocks.as_slice() else { return None };
-    let is_whole = block.parts.is_empty()
-        && block.start == 0
-        && !block.transposed
-        && block.within.is_none();
+    let is_whole =
+        block.parts.is_empty() && block.start == 0 && !block.transposed && block.within.is_none();
     let from = joint.value_named(&block.from).filter(|_| is_whole && block.plus.is_none())?;
     let tensor = joint.initializer(from)?;
     let fits = tensor.dims == dims && tensor.dtype == dtype;
