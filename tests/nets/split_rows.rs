@@ -57,6 +57,38 @@ fn net(seed: usize) -> Model {
     b.build(&[head])
 }
 
+/// Gated units, whose values and gates are rows of one layer with a depthwise layer behind it.
+fn gated(seed: usize) -> Model {
+    let mut b = GraphBuilder::new("net", 17);
+    for skipped in 0..seed {
+        b.weights(&format!("skipped{skipped}"), &[1]);
+    }
+    let x = b.input("x", "n,3,7,7");
+    let double = conv(&mut b, "double", x, [2 * WIDTH, 3, 1, 1], 1);
+    let each = conv(&mut b, "each", double, [2 * WIDTH, 1, 3, 3], 2 * WIDTH as i64);
+    let axis = b.ints("channels", &[1]);
+    let [values, gates] = [0, WIDTH as i64].map(|start| {
+        let (start, end) = (b.ints("start", &[start]), b.ints("end", &[start + WIDTH as i64]));
+        b.op("Slice", "half", &[each, start, end, axis], [])
+    });
+    let gates = b.op("Sigmoid", "gates", &[gates], []);
+    let all = b.op("Mul", "gated", &[values, gates], []);
+    let head = conv(&mut b, "head", all, [5, WIDTH, 1, 1], 1);
+    b.build(&[head])
+}
+
+#[test]
+fn gated_units_are_one_node_each() {
+    let all = gated(0).graph.nodes().count();
+    for (share, copies) in [(0.0, 2), (1.0, 1)] {
+        let joint = merged([gated(0), gated(1)], share, Method::Refit, Biases::Shared);
+        is_right_in_every_form(&joint);
+        let nodes = nodes(&emit::emit(&joint, &EmitOptions::default()).unwrap());
+        assert_eq!((nodes["Conv 24"], nodes.get("Concat")), (copies, None), "{nodes:?}");
+        assert!(nodes.values().sum::<usize>() <= copies * all + 4, "{nodes:?}");
+    }
+}
+
 #[test]
 fn they_are_one_node_each_at_full_share() {
     let all = net(0).graph.nodes().count();
