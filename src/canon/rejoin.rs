@@ -41,12 +41,16 @@ pub fn rejoin(model: &mut Model) {
     let graph = &mut model.graph;
     let mut all = row_parts(graph);
     all.retain(|found| found.is_split(graph));
+    let mut known = Joined::new();
     for found in all {
         // Nothing changes if the weights cannot be joined.
-        let _ = found.join_layers(graph);
+        let _ = found.join_layers(graph, &mut known);
     }
     graph.remove_dead_nodes();
 }
+
+/// Constants put together of others, by these and the order of rows. Layers may be applied several times.
+type Joined = BTreeMap<(Vec<ValueId>, Vec<(usize, usize)>), ValueId>;
 
 impl RowParts {
     /// Whether canonical form gave the layers their names, so that the model has one layer.
@@ -60,7 +64,7 @@ impl RowParts {
     }
 
     /// Turns the last node into one layer with all rows.
-    fn join_layers(&self, graph: &mut Graph) -> Option<()> {
+    fn join_layers(&self, graph: &mut Graph, known: &mut Joined) -> Option<()> {
         let first = graph.node(*self.layers.first()?).clone();
         let (last, name) = (*self.join.last()?, graph.node(*self.join.first()?).name.clone());
         let name = name.strip_suffix(".rows").unwrap_or(&name).to_owned();
@@ -69,10 +73,18 @@ impl RowParts {
         let mut inputs = vec![Some(self.input)];
         for (slot, suffix) in (1..first.inputs.len()).zip(["weight", "bias"]) {
             let axis = usize::from(slot == 1 && in_first);
-            let whole = self.constant(graph, slot, axis)?;
-            inputs.push(Some(graph.add_initializer(&format!("{name}.{suffix}"), whole)));
+            let values = self.layers.iter().map(|id| graph.node(*id).input(slot));
+            let key = (values.collect::<Option<Vec<_>>>()?, self.rows.clone());
+            let value = match known.get(&key) {
+                Some(value) => *value,
+                None => {
+                    let whole = self.constant(graph, &key.0, axis)?;
+                    graph.add_initializer(&format!("{name}.{suffix}"), whole)
+                }
+            };
+            known.insert(key, value);
+            inputs.push(Some(value));
         }
-        let name = graph.fresh_name(&name);
         graph.edit_node(last, |node| {
             node.op.clone_from(&first.op);
             node.inputs = inputs;
@@ -86,14 +98,13 @@ impl RowParts {
         Some(())
     }
 
-    /// The constants at input `slot` of the layers as one, with rows on `axis`.
-    fn constant(&self, graph: &Graph, slot: usize, axis: usize) -> Option<Tensor> {
+    /// The constants of the layers as one, with rows on `axis`.
+    fn constant(&self, graph: &Graph, values: &[ValueId], axis: usize) -> Option<Tensor> {
         let mut begin = Vec::new();
         let mut all = Vec::new();
         let mut count = 0;
-        for id in &self.layers {
-            let value = graph.node(*id).input(slot)?;
-            let tensor = graph.initializer(value).filter(|_| graph.codes(value).is_none())?;
+        for value in values {
+            let tensor = graph.initializer(*value).filter(|_| graph.codes(*value).is_none())?;
             begin.push(count);
             count += tensor.dims.get(axis)?;
             all.push(tensor);
@@ -251,8 +262,9 @@ mod tests {
     fn split_layers_are_found_with_the_order_of_their_rows() {
         let mut b = GraphBuilder::new("net", 17);
         let x = b.input("x", "n,4,8,8");
-        let (w, d) = (b.weights("w", &[4, 4, 3, 3]), b.weights("d", &[4, 1, 1, 1]));
+        let (w, d) = (b.weights("w", &[4, 4, 3, 3]), b.weights("d", &[4, 1, 3, 3]));
         let y = b.op("Conv", "conv", &[x, w], []);
+        let y = b.op("Relu", "first", &[y], []);
         let z = b.op("Conv", "deep", &[y, d], [("group", 4.into())]);
         let z = b.op("Relu", "relu", &[z], []);
         let model = canonicalise(b.build(&[z]), &CanonOptions::default()).unwrap();
@@ -276,7 +288,12 @@ mod tests {
         let nodes = model.graph.nodes().map(|(_, node)| (node.name.as_str(), node.op.as_str()));
         assert_eq!(
             nodes.collect::<BTreeSet<_>>(),
-            BTreeSet::from([("conv", "Conv"), ("deep", "Conv"), ("relu", "Relu")])
+            BTreeSet::from([
+                ("conv", "Conv"),
+                ("first", "Relu"),
+                ("deep", "Conv"),
+                ("relu", "Relu")
+            ])
         );
         let weights = model.graph.nodes().filter_map(|(_, node)| node.input(1));
         let weights: Vec<&Tensor> = weights.filter_map(|w| model.graph.initializer(w)).collect();

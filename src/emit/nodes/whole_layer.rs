@@ -15,6 +15,9 @@ use crate::ops::Layer;
 use super::layer::one_part;
 use super::row_parts::WholeLayer;
 
+/// A constant, its axis of rows, and another axis with indices along it.
+type Source<'p> = (ValueId, usize, Option<(usize, &'p [usize])>);
+
 impl TaskEmitter<'_> {
     /// Writes the rows of several layers: for each block of rows, the sum of its products with the input
     /// pieces.
@@ -86,7 +89,7 @@ impl TaskEmitter<'_> {
         let common = self.common(id, &rows.owner, &input.owner);
         let (row_axis, column_axis) = if layer.in_first() { (1, 0) } else { (0, 1) };
         let weights = self.rows_of_layers(whole, &rows.positions, |layer| {
-            Some((layer.weight, row_axis, Some((column_axis, &input.positions))))
+            Some((layer.weight, row_axis, Some((column_axis, input.positions.as_slice()))))
         });
         let weight = self.interleave(row_axis, &weights, &format!("{name}.weight"), &common)?;
         let mut node = self.graph().node(layer.node).clone();
@@ -132,13 +135,12 @@ impl TaskEmitter<'_> {
         rows.all(|(source, rows)| self.adds_nothing(source, rows))
     }
 
-    /// Blocks of a constant of each layer with some rows of it; `of` gives the constant, its axis of rows, and
-    /// another axis with indices along it.
+    /// Blocks of a constant of each layer with some rows of it; `of` gives the constant.
     fn rows_of_layers<'p>(
         &self,
         whole: &WholeLayer,
         positions: &[usize],
-        of: impl Fn(&Layer) -> Option<(ValueId, usize, Option<(usize, &'p Vec<usize>)>)>,
+        of: impl Fn(&Layer) -> Option<Source<'p>>,
     ) -> Vec<Interleaved> {
         let mut by_layer: BTreeMap<usize, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
         for (at, position) in positions.iter().enumerate() {
@@ -150,7 +152,7 @@ impl TaskEmitter<'_> {
         let block = |(layer, (rows, places)): (usize, (Vec<usize>, Vec<usize>))| {
             let (source, axis, other) = of(whole.layers.get(layer)?)?;
             let mut parts = vec![(axis, rows)];
-            parts.extend(other.map(|(axis, indices)| (axis, indices.clone())));
+            parts.extend(other.map(|(axis, indices)| (axis, indices.to_vec())));
             Some(Interleaved { source, parts, places })
         };
         by_layer.into_iter().filter_map(block).collect()
