@@ -266,8 +266,10 @@ fn before_merged_rows(
             Some(Some(("axis".to_owned(), Attribute::Int(-1))))
         }
         ("Mul" | "Div", [_, None]) if follows_product => {
+            // A factor with more axes than the rows adds axes in front.
             let factor = shape(graph, node.input(1)?)?;
-            factor.iter().all(|extent| *extent == Dim::Known(1)).then_some(None)
+            let is_one = factor.len() <= 3 && factor.iter().all(|n| *n == Dim::Known(1));
+            is_one.then_some(None)
         }
         _ => None,
     }
@@ -380,6 +382,23 @@ mod tests {
         let mut ops: Vec<&str> = net.graph.nodes().map(|(_, node)| node.op.as_str()).collect();
         ops.sort_unstable();
         assert_eq!(ops, ["MatMul", "Softmax", "Unsqueeze"]);
+    }
+
+    #[test]
+    fn factors_with_more_axes_than_rows_stay_behind_them() {
+        for (extents, is_moved) in [("1,1,1", true), ("1,1,1,1", false)] {
+            let mut b = GraphBuilder::new("net", 17);
+            let (q, k) = (b.input("q", "n,2,5,4"), b.input("k", "n,4,5"));
+            let (flat, apart) = (b.ints("flat", &[0, 10, 4]), b.ints("apart", &[-1, 2, 5, 5]));
+            let factor = b.input("factor", extents);
+            let q = b.op("Reshape", "flat", &[q, flat], []);
+            let scores = b.op("MatMul", "scores", &[q, k], []);
+            let scores = b.op("Mul", "scaled", &[scores, factor], []);
+            let y = b.op("Reshape", "apart", &[scores, apart], []);
+            let net = canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap();
+            let has_rows = net.graph.nodes().any(|(_, node)| node.is("Reshape"));
+            assert_eq!(has_rows, !is_moved, "{extents}");
+        }
     }
 
     #[test]

@@ -8,6 +8,9 @@ use crate::ir::{DataType, Graph, Node, Tensor, ValueId};
 /// Elements from which a shape and a node take less than the constant.
 const FEWEST: usize = 1024;
 
+/// Limit of bytes of all these constants of a file. Nets that are restored from it may have copies of them.
+pub(super) const MOST: u64 = 1 << 22;
+
 /// Operators to which a computed operand is as good as a constant.
 const READERS: &[&str] = &[
     "Add",
@@ -31,7 +34,8 @@ const READERS: &[&str] = &[
     "Where",
 ];
 
-/// The constants of a graph that are one number many times, with that number, where computed operands are as good.
+/// The constants of a graph that are one number many times, with that number, where computed operands are as good: so
+/// many as take 4 MiB.
 pub fn filled(graph: &Graph) -> Vec<(ValueId, Tensor)> {
     let readers = graph.consumers();
     let is_plain = |id: ValueId| {
@@ -42,7 +46,15 @@ pub fn filled(graph: &Graph) -> Vec<(ValueId, Tensor)> {
     };
     let number = |id: ValueId| graph.initializer(id).and_then(only_number);
     let all = graph.values().filter(|(id, _)| is_plain(*id));
-    all.filter_map(|(id, _)| Some((id, number(id)?))).collect()
+    let all = all.filter_map(|(id, _)| Some((id, number(id)?)));
+    let mut room = MOST;
+    let fits = |(id, _): &(ValueId, Tensor)| {
+        let bytes = graph.initializer(*id).map_or(0, |tensor| tensor.data.len() as u64);
+        let left = room.checked_sub(bytes);
+        room = left.unwrap_or(room);
+        left.is_some()
+    };
+    all.filter(fits).collect()
 }
 
 /// The number that all elements of a large tensor are.

@@ -131,7 +131,9 @@ fn filled(dtype: DataType, dims: &[usize], words: &[&str]) -> Option<Tensor> {
     if dtype.is_float() {
         let numbers: Option<Vec<f64>> = words.iter().map(|word| word.parse().ok()).collect();
         let array = ArrayD::from_shape_vec(IxDyn(dims), numbers?).ok()?;
-        return Tensor::from_f64(dtype, &array).ok();
+        let tensor = Tensor::from_f64(dtype, &array).ok()?;
+        let fits = |(wanted, stored): (&f64, &f64)| wanted.is_finite() == stored.is_finite();
+        return array.iter().zip(&tensor.to_f64().ok()?).all(fits).then_some(tensor);
     }
     let number = |word: &&str| match (dtype, *word) {
         (DataType::Bool, "true" | "1") => Some(1),

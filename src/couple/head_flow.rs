@@ -2,7 +2,7 @@
 
 use super::heads::Kept;
 use super::trace::Tracer;
-use crate::ir::{NodeId, ValueId};
+use crate::ir::{Graph, NodeId, ValueId};
 use crate::ops::{
     self, Expand, Flow, HeadProduct, Labels, LayerKind, NodeView, OpRule, Operand, Partwise,
     common_product, head_product,
@@ -16,9 +16,18 @@ impl Tracer<'_> {
         read.into_iter().any(|labels| labels.within.is_some())
     }
 
+    /// Whether a sub-graph of a node reads channels on two axes.
+    pub(super) fn captures_heads(&self, id: NodeId) -> bool {
+        let is_wide = |value: ValueId| {
+            self.labels[value.index()].as_ref().is_some_and(|labels| labels.within.is_some())
+        };
+        self.graph.node(id).subgraphs().flat_map(Graph::captures).any(is_wide)
+    }
+
     /// Marks the heads that a node reads as needed whole.
     pub(super) fn spoil(&mut self, id: NodeId) {
-        for value in self.graph.node(id).inputs.iter().flatten() {
+        let read: Vec<ValueId> = self.graph.node(id).reads().collect();
+        for value in &read {
             let labels = self.labels[value.index()].as_ref().filter(|l| l.within.is_some());
             labels.into_iter().for_each(|labels| self.heads.spoil(labels));
         }

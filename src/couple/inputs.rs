@@ -1,7 +1,10 @@
 //! Finds the channel axis of a model input.
 
+use super::End;
+use super::atoms::Mark;
+use super::trace::{MOST_CHANNELS, Tracer};
 use crate::ir::{Consumers, Graph, NodeId, Tensor, ValueId};
-use crate::ops::{gates, moved_ones, normal_axis};
+use crate::ops::{Labels, gates, moved_ones, normal_axis};
 
 /// Nodes between an input and the first layer behind it.
 const LONGEST_WAY: usize = 1000;
@@ -26,10 +29,29 @@ const BY_CHANNELS: &[&str] = &[
     "DepthToSpace",
 ];
 
+impl Tracer<'_> {
+    /// Begins the channels of an input, in the file's order.
+    pub(super) fn enter_input(&mut self, index: usize, input: ValueId) {
+        let shape = |value| self.graph.value(value).ty.as_ref()?.shape.as_ref();
+        let Some(rank) = shape(input).map(Vec::len) else { return };
+        let Some((value, axis)) = channel_axis(self.graph, &self.readers, input, rank) else {
+            return;
+        };
+        let size = shape(value).and_then(|shape| shape.get(axis)?.known());
+        let most = MOST_CHANNELS.min(self.room);
+        let Some(size) = size.filter(|n| (1..=most).contains(n)) else { return };
+        self.room -= size;
+        let atoms = self.atoms.fresh(size, Mark::Input(index as u32));
+        let reason = self.reason("a model input", None, Some(End::Input));
+        self.atoms.freeze(&atoms, reason);
+        self.labels[value.index()] = Some(Labels::along(axis, atoms));
+    }
+}
+
 /// The value and axis at which the channels of a graph input begin: the axis of the input that the
 /// first layer after it contracts, or axis 1 without such a layer. If a node in between adds that axis,
 /// as for grey images or sounds, channels begin at the layer's input.
-pub(super) fn channel_axis(
+fn channel_axis(
     graph: &Graph,
     readers: &Consumers,
     input: ValueId,

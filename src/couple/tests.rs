@@ -2,7 +2,7 @@ mod attention;
 mod operators;
 
 use super::*;
-use crate::ir::{Attribute, DataType, Dim, Tensor, TensorType};
+use crate::ir::{Attribute, DataType, Dim, Tensor, TensorType, ValueKind};
 use crate::ops::{self, NodeView, Operand};
 
 fn zeros(dims: &[usize]) -> Tensor {

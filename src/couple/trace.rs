@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::atoms::{Atoms, Mark};
 use super::heads::{Heads, Rows};
-use super::inputs::channel_axis;
 use super::{Coupling, End, Frozen, Tied, View};
 use crate::error::Result;
 use crate::ir::{Consumers, Dim, Graph, NodeId, ValueId};
@@ -130,22 +129,6 @@ fn follow<'g>(
 }
 
 impl Tracer<'_> {
-    fn enter_input(&mut self, index: usize, input: ValueId) {
-        let shape = |value| self.graph.value(value).ty.as_ref()?.shape.as_ref();
-        let Some(rank) = shape(input).map(Vec::len) else { return };
-        let Some((value, axis)) = channel_axis(self.graph, &self.readers, input, rank) else {
-            return;
-        };
-        let size = shape(value).and_then(|shape| shape.get(axis)?.known());
-        let most = MOST_CHANNELS.min(self.room);
-        let Some(size) = size.filter(|n| (1..=most).contains(n)) else { return };
-        self.room -= size;
-        let atoms = self.atoms.fresh(size, Mark::Input(index as u32));
-        let reason = self.reason("a model input", None, Some(End::Input));
-        self.atoms.freeze(&atoms, reason);
-        self.labels[value.index()] = Some(Labels::along(axis, atoms));
-    }
-
     fn visit(&mut self, id: NodeId) {
         if self.flows.contains_key(&id) || self.is_out_of_view(id) {
             return;
@@ -159,6 +142,10 @@ impl Tracer<'_> {
             _ if self.is_empty(id) => {
                 self.spoil(id);
                 if tracked { Flow::whole("a value without elements") } else { Flow::Untracked }
+            }
+            _ if self.captures_heads(id) => {
+                self.spoil(id);
+                Flow::whole("heads that a sub-graph reads")
             }
             Some(rule) if self.reads_heads(id) => {
                 let aside = self.set_aside(id);

@@ -40,7 +40,7 @@ mod tests {
         fill(&mut graph);
         assert!(graph.initializer(halves).is_none() && graph.producer(halves).is_some());
         assert!(graph.initializer(weight).is_some() && graph.initializer(few).is_some());
-        compute_filled(&mut graph, 2).unwrap();
+        compute_filled(&mut graph).unwrap();
         assert_eq!(graph.initializer(halves), Some(&same(&[2048])));
     }
 }

@@ -64,6 +64,8 @@ pub struct Budget {
     rules: Vec<(Pattern, Share)>,
     multiple: usize,
     biases: Biases,
+    /// Whether channels of depthwise layers have one bias for all tasks in any case.
+    shares_channel_biases: bool,
 }
 
 /// Whether the biases of shared neurons are shared.
@@ -90,7 +92,13 @@ pub(crate) fn layer_pattern(glob: &str) -> Result<Pattern> {
 impl Budget {
     /// The same share everywhere.
     pub fn uniform(share: Share) -> Self {
-        Budget { default: share, rules: Vec::new(), multiple: 1, biases: Biases::Shared }
+        Budget {
+            default: share,
+            rules: Vec::new(),
+            multiple: 1,
+            biases: Biases::Shared,
+            shares_channel_biases: false,
+        }
     }
 
     /// Adds a rule for layers whose name matches `glob`; later rules win.
@@ -120,6 +128,12 @@ impl Budget {
         self.biases = biases;
     }
 
+    /// Shares the biases of channels of depthwise layers whatever those of other layers: what one per task gains is
+    /// about what it takes.
+    pub fn share_channel_biases(&mut self) {
+        self.shares_channel_biases = true;
+    }
+
     /// Whether the biases of shared neurons are shared.
     pub fn biases(&self) -> Biases {
         self.biases
@@ -127,10 +141,12 @@ impl Budget {
 
     /// Whether a layer's shared neurons have a bias per task. Units of recurrent layers have one for all tasks.
     pub(crate) fn keeps_bias(&self, layer: &CoupledLayer) -> bool {
-        let is_gate = matches!(layer.layer.kind, LayerKind::Gate(_));
-        self.biases == Biases::PerTask
-            && !is_gate
-            && (!layer.per_channel || layer.layer.bias.is_some())
+        let may = match &layer.layer.kind {
+            LayerKind::Gate(_) => false,
+            _ if layer.per_channel => layer.layer.bias.is_some() && !self.shares_channel_biases,
+            _ => true,
+        };
+        self.biases == Biases::PerTask && may
     }
 
     /// Whether the layer called `name` shares nothing.

@@ -159,6 +159,9 @@ impl ShareOptions {
             None if one_input || self.unit(paper) == Unit::Neuron => Biases::Shared,
             None => Biases::PerTask,
         });
+        if self.biases.is_none() && self.delta.is_none() {
+            budget.share_channel_biases();
+        }
         Ok(budget)
     }
 

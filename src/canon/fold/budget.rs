@@ -39,9 +39,9 @@ impl Budget {
         Budget { growth: SMALL, work: SMALL }
     }
 
-    /// The budget with the growth of one of so many parts.
-    pub(super) fn of_part(self, parts: usize) -> Self {
-        Budget { growth: self.growth / parts.max(1) as u64, ..self }
+    /// A budget for results that exceed their operands by so many bytes.
+    pub(super) fn of_growth(growth: u64) -> Self {
+        Budget { growth, work: GROWTH }
     }
 
     /// Spends the cost of a result of `bytes` that takes so many `products` of elements; returns `false`

@@ -109,8 +109,8 @@ pub fn dequantise(graph: &mut Graph) -> Result<()> {
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if the graph has a cycle.
-pub fn compute_filled(graph: &mut Graph, readers: usize) -> Result<()> {
-    let mut budget = Budget::of(graph).of_part(readers);
+pub fn compute_filled(graph: &mut Graph) -> Result<()> {
+    let mut budget = Budget::of_growth(super::filled::MOST);
     for id in graph.topological_order()? {
         let node = graph.node(id);
         let output = node.output(0).filter(|_| node.is("ConstantOfShape"));

@@ -48,17 +48,10 @@ pub(super) fn bytes(graph: &Graph) -> usize {
 }
 
 impl<'a> Assembly<'a> {
-    /// For a joint model of this many tasks, with the bytes of its constants in its file. Others are computed, and
-    /// each task has one copy of them.
-    pub(super) fn new(
-        joint: &'a Graph,
-        lists: &'a [Vec<usize>],
-        tasks: usize,
-        given: usize,
-    ) -> Self {
+    /// For a joint model of this many tasks.
+    pub(super) fn new(joint: &'a Graph, lists: &'a [Vec<usize>], tasks: usize) -> Self {
         let copies = MOST_COPIES.max(COPIES_OF_TASK.saturating_mul(tasks));
-        let computed = bytes(joint).saturating_sub(given).saturating_mul(tasks);
-        let room = given.saturating_mul(copies).saturating_add(computed);
+        let room = bytes(joint).saturating_mul(copies);
         Assembly { joint, lists, swapped: HashMap::new(), room, work: room }
     }
 

@@ -1,7 +1,7 @@
 //! Recovers the task nets of a joint model. Its file may be hostile: the nets inside its recipe are checked as
 //! those of any file are.
 
-use super::assemble::{Assembly, Sums, bytes};
+use super::assemble::{Assembly, Sums};
 use super::format::{self, TaskRecipe};
 use super::indices::{self, Allowance};
 use super::{MOST_TASKS, RECIPE_KEY, damaged};
@@ -37,9 +37,8 @@ pub fn restore(model: &Model) -> Result<JointModel> {
     let lists = lists.collect::<Option<Vec<_>>>().ok_or_else(damaged)?;
     let mut stored = model.graph.clone();
     dequantise(&mut stored).in_model(&model.name)?;
-    let (count, given) = (recipe.tasks.len(), bytes(&stored));
-    compute_filled(&mut stored, count).in_model(&model.name)?;
-    let mut assembly = Assembly::new(&stored, &lists, count, given);
+    compute_filled(&mut stored).in_model(&model.name)?;
+    let mut assembly = Assembly::new(&stored, &lists, recipe.tasks.len());
     let (mut tasks, mut differences) = (Vec::new(), Vec::new());
     for task in &recipe.tasks {
         let (net, sums) = assembly.net(task).in_model(&model.name)?;

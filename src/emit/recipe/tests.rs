@@ -1,4 +1,4 @@
-use super::assemble::{Assembly, bytes};
+use super::assemble::Assembly;
 use super::format::{self, BlockRecipe, Recipe, TaskRecipe, WeightRecipe};
 use super::*;
 use crate::align::TaskId;
@@ -117,7 +117,7 @@ fn all_weights_together_have_bounds() {
     graph.add_initializer("w", Tensor::from_f32(&ndarray::Array1::zeros(1000).into_dyn()));
     let lists = [(0..1000).collect()];
     let fits = |count: usize, dims: &str, times: usize| {
-        Assembly::new(&graph, &lists, 2, bytes(&graph)).net(&repeated(count, dims, times)).is_ok()
+        Assembly::new(&graph, &lists, 2).net(&repeated(count, dims, times)).is_ok()
     };
     assert!(fits(20, "1000", 1) && fits(1, "1000", 20));
     assert!(!fits(100, "1000", 1), "memory");
@@ -147,7 +147,7 @@ fn blocks_at_places_of_an_initializer_are_checked() {
         let weights = vec![WeightRecipe { name: "own".into(), blocks }];
         let name = "a".to_owned();
         let task = TaskRecipe { name, graph: net.clone(), weights, ..TaskRecipe::default() };
-        let (net, _) = Assembly::new(&graph, lists, 2, bytes(&graph)).net(&task).ok()?;
+        let (net, _) = Assembly::new(&graph, lists, 2).net(&task).ok()?;
         let value = net.graph.value_named("own")?;
         Some(net.graph.initializer(value)?.to_f32().ok()?.into_raw_vec_and_offset().0)
     };

@@ -34,6 +34,7 @@ pub(crate) struct Place {
 #[derive(Debug, Clone, Default)]
 struct Way {
     places: Vec<Place>,
+    known: BTreeSet<Place>,
     read: BTreeSet<(NodeId, usize)>,
 }
 
@@ -138,9 +139,9 @@ impl Places {
         if self.several.contains(&place.value) {
             self.fixed.insert(channel);
         }
-        let places = &mut self.ways.entry(channel).or_default().places;
-        if !places.contains(&place) {
-            places.push(place);
+        let way = self.ways.entry(channel).or_default();
+        if way.known.insert(place) {
+            way.places.push(place);
         }
     }
 
