@@ -62,7 +62,6 @@ mod positions;
 mod reach;
 mod recurrent;
 mod regroup;
-mod rejoin;
 mod requantised;
 mod resize;
 mod reversed;
@@ -96,7 +95,6 @@ pub use fixed::{fix_inputs, with_branches_taken};
 pub use fold::{compute_filled, dequantise};
 pub use limits::check_sizes;
 pub use regroup::{PerGroup, per_group, regroup};
-pub use rejoin::{RowParts, rejoin, row_parts};
 pub use rows::split_rows;
 pub use types::infer as infer_types;
 

@@ -14,17 +14,15 @@ use super::forms::extents::ExtentTable;
 use super::forms::masked::Sums;
 use super::names::short;
 use super::nodes::grouped::{GroupedConvs, grouped_convs};
-use super::nodes::row_parts::{WholeLayers, whole_layers};
 use super::trainable::{PreActivations, parameters};
 use super::value::partition::{Part, Partition};
 use super::value::pieces::Held;
 use super::value::readers::Readers;
 
-/// The pieces, grouped convolutions and layers side by side of all tasks' nets, fixed before anything is written.
+/// The pieces and grouped convolutions of all tasks' nets, fixed before anything is written.
 pub(super) struct Layouts {
     partitions: Vec<Partition>,
     grouped: Vec<GroupedConvs>,
-    wholes: Vec<WholeLayers>,
     readers: Readers,
 }
 
@@ -33,17 +31,14 @@ impl Layouts {
     pub(super) fn of(joint: &JointModel) -> Self {
         let readers = Readers::of(joint);
         let partitions = Partition::of(joint, &readers);
-        let grouped = grouped_convs(joint, &partitions, &readers);
-        let wholes = whole_layers(joint, &partitions, &readers);
-        Layouts { partitions, grouped, wholes, readers }
+        Layouts { grouped: grouped_convs(joint, &partitions, &readers), partitions, readers }
     }
 
     /// The layout for training, in which every layer of a task's net is a node of its own.
     pub(super) fn by_layer(joint: &JointModel) -> Self {
         let grouped = joint.tasks().iter().map(|_| GroupedConvs::default()).collect();
-        let wholes = joint.tasks().iter().map(|_| WholeLayers::default()).collect();
         let readers = Readers::of(joint);
-        Layouts { partitions: Partition::of(joint, &readers), grouped, wholes, readers }
+        Layouts { partitions: Partition::of(joint, &readers), grouped, readers }
     }
 }
 
@@ -61,7 +56,6 @@ pub(super) struct TaskEmitter<'a> {
     pub(super) partitions: &'a [Partition],
     pub(super) readers: &'a Readers,
     grouped: &'a GroupedConvs,
-    wholes: &'a WholeLayers,
     values: HashMap<ValueId, Held>,
     /// The extents of activations; empty unless sums run across tasks.
     pub(super) extents: ExtentTable,
@@ -89,7 +83,6 @@ impl<'a> TaskEmitter<'a> {
             partitions: &layouts.partitions,
             readers: &layouts.readers,
             grouped: &layouts.grouped[task.0],
-            wholes: &layouts.wholes[task.0],
             values: HashMap::new(),
             extents: ExtentTable::default(),
         }
@@ -213,11 +206,8 @@ impl<'a> TaskEmitter<'a> {
         if let Some(grouped) = self.grouped.at(id) {
             return self.emit_grouped(id, grouped);
         }
-        if let Some(whole) = self.wholes.at(id) {
-            return self.emit_whole_layer(whole);
-        }
         match task.coupling().flows.get(&id) {
-            _ if self.grouped.is_part(id) || self.wholes.is_part(id) => Ok(()),
+            _ if self.grouped.is_part(id) => Ok(()),
             None | Some(Flow::Untracked | Flow::Whole(_)) => self.emit_whole(id),
             Some(Flow::Layer(layer)) if layer.is_table() => self.emit_table(layer),
             Some(Flow::Layer(layer)) => self.emit_layer(layer),

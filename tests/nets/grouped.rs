@@ -74,8 +74,7 @@ fn samples(model: &Model, count: usize) -> Dataset {
     Dataset::synthetic(session.inputs(), count, 1, &DataOptions::default()).unwrap()
 }
 
-/// The joint model of two nets on made-up samples.
-pub fn merged(nets: [Model; 2], share: f64, method: Method, biases: Biases) -> JointModel {
+fn merged(nets: [Model; 2], share: f64, method: Method, biases: Biases) -> JointModel {
     let data = samples(&nets[0], 40);
     let mut budget = Budget::uniform(Share::Fraction(share));
     budget.set_biases(biases);
@@ -84,7 +83,7 @@ pub fn merged(nets: [Model; 2], share: f64, method: Method, biases: Biases) -> J
 }
 
 /// Numbers of nodes by operator; convolutions by operator and number of groups.
-pub fn nodes(model: &Model) -> BTreeMap<String, usize> {
+fn nodes(model: &Model) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for (_, node) in model.graph.nodes() {
         let groups = node.int("group", 0);
@@ -94,8 +93,7 @@ pub fn nodes(model: &Model) -> BTreeMap<String, usize> {
     counts
 }
 
-/// Checks outputs, recovered weights and sizes of each form.
-pub fn is_right_in_every_form(joint: &JointModel) {
+fn is_right_in_every_form(joint: &JointModel) {
     let batch = samples(joint.tasks()[0].model(), 5).batch(0..5).unwrap();
     let alone: Vec<ArrayD<f32>> =
         joint.tasks().iter().map(|t| run(t.model(), &batch).remove(0)).collect();

@@ -23,7 +23,6 @@ mod reshapes;
 mod retraining;
 mod rewrite;
 mod several;
-mod split_rows;
 mod states;
 mod support;
 mod tokens;

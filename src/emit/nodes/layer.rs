@@ -19,25 +19,8 @@ impl TaskEmitter<'_> {
             self.emit_whole(layer.node)?;
             return layer.addition.map_or(Ok(()), |addition| self.emit_whole(addition));
         };
-        let bundles = self.columns(layer)?;
-        let name = self.graph().node(layer.node).name.clone();
-        let mut pieces = Vec::new();
-        for parts in self.rows_together(layer, self.rows(&outputs.channels)) {
-            let rows = one_part(&parts);
-            let value = self.emit_rows(layer, &bundles, &rows)?;
-            let name = self.name(&rows.owner, &name);
-            pieces.extend(pieces_of(self.builder, layer.out_axis, value, parts, &name));
-        }
-        let held = Held::Pieces { axis: layer.out_axis, len: outputs.channels.len(), pieces };
-        self.hold(layer.output, held);
-        Ok(())
-    }
-
-    /// The columns of a layer: its input as one piece per owner, or whole.
-    pub(crate) fn columns(&mut self, layer: &Layer) -> Result<Vec<Piece>> {
         let held = self.held(layer.input)?;
         let columns = layer.sizes(self.graph())?.1;
-        let coupling = self.source().coupling();
         let first = coupling.layer_of(layer.node).map(|id| coupling.layer(id));
         let mut bundles = match first.is_some_and(|l| l.inputs.is_some()) {
             true => self.bundles(&held, layer.node, layer.input),
@@ -52,27 +35,27 @@ impl TaskEmitter<'_> {
             };
             bundles.push(Piece { value, owner, positions: (0..columns).collect() });
         }
-        Ok(bundles)
+        let name = self.graph().node(layer.node).name.clone();
+        let mut pieces = Vec::new();
+        for parts in self.rows_together(layer, self.rows(&outputs.channels)) {
+            let rows = one_part(&parts);
+            let value = self.emit_rows(layer, &bundles, &rows)?;
+            let name = self.name(&rows.owner, &name);
+            pieces.extend(pieces_of(self.builder, layer.out_axis, value, parts, &name));
+        }
+        let held = Held::Pieces { axis: layer.out_axis, len: outputs.channels.len(), pieces };
+        self.hold(layer.output, held);
+        Ok(())
     }
 
     /// Groups parts of a layer's rows by node: all parts with weights of this task alone are one node,
     /// and each other part is a node.
     pub(crate) fn rows_together(&self, layer: &Layer, parts: Vec<Part>) -> Vec<Vec<Part>> {
-        let coupling = self.source().coupling();
-        self.together(parts, |part| coupling.layer_making(layer.node, part.group))
-    }
-
-    /// Groups parts of rows by node, where `layer_of` gives the layer of a part.
-    pub(crate) fn together(
-        &self,
-        parts: Vec<Part>,
-        layer_of: impl Fn(&Part) -> Option<LayerId>,
-    ) -> Vec<Vec<Part>> {
         let own = Owner::Tasks(vec![self.task]);
         let mut together: Vec<Vec<Part>> = Vec::new();
         let mut own_at = None;
         for part in parts {
-            let id = layer_of(&part);
+            let id = self.source().coupling().layer_making(layer.node, part.group);
             let is_sum = part.first.is_some() && self.fused(id).is_some();
             if is_sum || self.common(id, &part.owner, &Owner::Input) != own {
                 together.push(vec![part]);

@@ -8,7 +8,5 @@ pub(crate) mod layer;
 mod partwise;
 mod recurrent;
 mod relabel;
-pub(crate) mod row_parts;
 mod table;
 mod together;
-mod whole_layer;

@@ -9,17 +9,11 @@ use crate::error::Result;
 use crate::ir::{NodeId, ValueId};
 use crate::ops::Pick;
 
-/// Limit of runs along the last axis that are cut out and joined one by one. A `Gather` there copies number by
-/// number, which takes far longer.
-const MOST_RUNS: usize = 4;
-
 /// A part of an output.
 struct Wanted {
     /// Number of the output.
     slot: usize,
     part: Part,
-    /// Whether no axis follows that of the channels.
-    is_last: bool,
     /// Its indices as runs of input pieces, in order.
     runs: Vec<Run>,
 }
@@ -50,15 +44,13 @@ impl TaskEmitter<'_> {
             let axis =
                 self.source().coupling().axis(output).filter(|axis| axis.axis == picked.axis);
             let Some(axis) = axis else { return self.emit_whole(id) };
-            let shape = self.graph().type_of(output).and_then(|ty| ty.shape);
-            let is_last = shape.is_some_and(|shape| shape.len() == axis.axis + 1);
             for part in self.parts(&axis.channels) {
                 let taken =
                     part.positions.iter().map(|p| places.get(picked.from.get(*p)?).copied());
                 let Some(taken) = taken.collect::<Option<Vec<_>>>() else {
                     return self.emit_whole(id);
                 };
-                wanted.push(Wanted { slot, part, is_last, runs: runs(&taken) });
+                wanted.push(Wanted { slot, part, runs: runs(&taken) });
             }
         }
         let cut = self.cut_apart(&sources, &wanted, &node.name);
@@ -113,25 +105,9 @@ impl TaskEmitter<'_> {
         values
     }
 
-    /// The value of a part whose runs are cut out and joined.
-    fn run_by_run(&mut self, sources: &[Option<Held>], wanted: &Wanted, name: &str) -> ValueId {
-        let (mut along, mut values) = (0, Vec::new());
-        for run in &wanted.runs {
-            let Some((axis, piece)) = piece_at(sources, run.piece) else { continue };
-            along = axis;
-            let place: Vec<i64> = (run.start..run.start + run.len).map(|at| at as i64).collect();
-            let extent = piece.positions.len();
-            values.push(pick(self.builder, axis, piece.value, &place, extent, name));
-        }
-        concat(self.builder, along, &values, &format!("{name}.join"))
-    }
-
     /// The value of a part, assembled from input pieces.
     fn assembled(&mut self, sources: &[Option<Held>], wanted: &Wanted, name: &str) -> ValueId {
         let name = self.name(&wanted.part.owner, name);
-        if wanted.is_last && wanted.runs.len() <= MOST_RUNS {
-            return self.run_by_run(sources, wanted, &name);
-        }
         let mut keys: Vec<(usize, usize)> = Vec::new();
         for run in &wanted.runs {
             if !keys.contains(&run.piece) {

@@ -13,15 +13,6 @@ pub(crate) struct Stacked {
     pub(crate) parts: Vec<(usize, Vec<usize>)>,
 }
 
-/// A block of a constant, to be stored among others along one axis.
-pub(crate) struct Interleaved {
-    pub(crate) source: ValueId,
-    /// Axis and indices along it; first the axis along which it is stored among others.
-    pub(crate) parts: Vec<(usize, Vec<usize>)>,
-    /// The places of its indices among those of all blocks.
-    pub(crate) places: Vec<usize>,
-}
-
 impl TaskEmitter<'_> {
     /// The entries of a per-channel constant that belong to `positions`.
     pub(crate) fn param(
@@ -72,7 +63,7 @@ impl TaskEmitter<'_> {
             placed.push((*source, parts.clone(), start));
             stacked = Some(match stacked {
                 None => block,
-                Some(before) => Tensor::joined(&[&before, &block], 0).ok_or_else(unusual)?,
+                Some(before) => concatenated(before, &block)?,
             });
         }
         let name = self.name(owner, name);
@@ -88,36 +79,6 @@ impl TaskEmitter<'_> {
             ..Placed::at(target, task, source, parts)
         });
         self.builder.placed.extend(placed);
-        Ok(target)
-    }
-
-    /// Stores blocks of several constants as one initializer, each at its places along `axis`.
-    pub(crate) fn interleave(
-        &mut self,
-        axis: usize,
-        blocks: &[Interleaved],
-        name: &str,
-        owner: &Owner,
-    ) -> Result<ValueId> {
-        let mut cuts = Vec::new();
-        for Interleaved { source, parts, .. } in blocks {
-            let tensor = self.graph().initializer(*source).ok_or_else(unusual)?;
-            cuts.push(cut(tensor, parts).ok_or_else(unusual)?);
-        }
-        let joined = Tensor::joined(&cuts.iter().collect::<Vec<_>>(), axis);
-        let places = blocks.iter().flat_map(|block| &block.places).enumerate();
-        let mut order: Vec<(usize, usize)> = places.map(|(from, to)| (*to, from)).collect();
-        order.sort_unstable();
-        let order: Vec<usize> = order.into_iter().map(|(_, from)| from).collect();
-        let stored = joined.and_then(|all| all.select(axis, &order)).ok_or_else(unusual)?;
-        let name = self.name(owner, name);
-        let target = self.builder.constant(&name, stored);
-        for Interleaved { source, parts, places } in blocks {
-            let is_all = blocks.len() == 1 && places.iter().copied().eq(0..order.len());
-            let within = (!is_all).then(|| (axis, places.clone()));
-            let placed = Placed::at(target, self.task.0, *source, parts.clone());
-            self.builder.placed.push(Placed { within, ..placed });
-        }
         Ok(target)
     }
 
@@ -171,6 +132,18 @@ pub(super) fn cut<P: AsRef<[usize]>>(tensor: &Tensor, parts: &[(usize, P)]) -> O
 /// The codes of a block of a constant; `None` if it cuts theirs apart.
 pub(super) fn cut_codes(codes: &Codes, parts: &[(usize, Vec<usize>)]) -> Option<Codes> {
     parts.iter().try_fold(codes.clone(), |codes, (axis, at)| codes.select(*axis, at))
+}
+
+/// Concatenates two tensors along the first axis.
+fn concatenated(before: Tensor, behind: &Tensor) -> Result<Tensor> {
+    let rows = before.dims.first().zip(behind.dims.first()).map(|(a, b)| a + b);
+    let Some(rows) = rows.filter(|_| before.dims[1..] == behind.dims[1..]) else {
+        return Err(unusual());
+    };
+    let mut dims = before.dims.clone();
+    dims[0] = rows;
+    let data = [before.data.as_ref(), behind.data.as_ref()].concat();
+    Ok(Tensor { dtype: before.dtype, dims, data: data.into() })
 }
 
 fn unusual() -> Error {
