@@ -23,10 +23,10 @@ WAYS = {
     "knee": (),
     "57": ("--target-size", "57%"),
     "60": ("--target-size", "60%"),
-    "57_int4": ("--target-size", "57%", "--delta", "int4"),
-    "60_int4": ("--target-size", "60%", "--delta", "int4"),
     "full": ("--share", "1"),
     "full_shared_biases": ("--share", "1", "--biases", "shared"),
+    "57_int4": ("--target-size", "57%", "--delta", "int4"),
+    "60_int4": ("--target-size", "60%", "--delta", "int4"),
 }
 
 

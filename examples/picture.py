@@ -68,7 +68,9 @@ def number(cell: str) -> float:
 def curves(net: str) -> tuple[dict[str, list[Point]], Point]:
     """Every way's sizes and rises, smallest first, and the merge without options."""
     _, layers = of_net(section("results.md", "## Whole layers"), net)
-    found = {"layers": [(number(r[1]), number(r[3])) for r in layers[:4] if "biases" not in r[0]]}
+    others = ("--biases", "--delta", "--unit")
+    plain = [r for r in layers if not any(option in r[0] for option in others)]
+    found = {"layers": [(number(r[1]), number(r[3])) for r in plain]}
     knee = next((number(r[1]), number(r[3])) for r in layers if r[0].rstrip(" †") == "none")
     before, shares = of_net(section("results.md", "## Size against error with neurons"), net)
     for way, column in (("neurons", 2), ("paper", 3)):
