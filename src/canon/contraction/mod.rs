@@ -65,7 +65,7 @@ fn product(
     let shared = if has_constant { letters.shared.as_slice() } else { &[] };
     let is_stack = !has_constant || !shared.is_empty();
     let alike = [&letters.summed[..], shared].concat();
-    if !is_layer && !is_free && !(is_stack && terms::agree(graph, [&a, &b], &alike)) {
+    if !(is_layer || is_free || is_stack && terms::agree(graph, [&a, &b], &alike)) {
         return None;
     }
     let kept = letters.kept();

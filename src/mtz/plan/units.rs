@@ -83,7 +83,9 @@ fn hidden(graph: &Graph, places: &Places) -> Vec<(GroupId, Form)> {
     let groups = places.coupling().groups();
     let form = |(id, size): (GroupId, usize)| {
         let channel = |index: usize| Channel { group: id, index };
-        if size < 2 || size > MOST_UNITS || (0..size).any(|at| places.free(channel(at)).is_none()) {
+        if !(2..=MOST_UNITS).contains(&size)
+            || (0..size).any(|at| places.free(channel(at)).is_none())
+        {
             return None;
         }
         let places = places.free(channel(0))?.iter();

@@ -11,6 +11,9 @@ use super::channel_difference::ChannelDifferences;
 use super::channelwise::{ChannelNeuron, common_weights};
 use super::correction::{CorrectedRows, Wish};
 
+/// Differences of a neuron's channels, by layer.
+type Changes = BTreeMap<usize, Array1<f32>>;
+
 /// One depthwise layer among those of a site.
 pub(crate) struct ChannelLayer {
     /// α/n Σ x xᵀ of each channel, n×k×k.
@@ -140,7 +143,7 @@ fn with_differences(
     rows: &[(usize, usize)],
     found: &mut BTreeMap<usize, ChannelDifferences>,
     damping: f64,
-) -> Result<(Array1<f64>, BTreeMap<usize, Array1<f32>>)> {
+) -> Result<(Array1<f64>, Changes)> {
     let channels = channels(layers, rows);
     let mut wanted: Vec<Array1<f64>> = channels.iter().map(|own| own.weights.to_owned()).collect();
     let mut changes = BTreeMap::new();
