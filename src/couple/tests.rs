@@ -1,4 +1,5 @@
 mod attention;
+mod captured;
 mod operators;
 
 use super::*;

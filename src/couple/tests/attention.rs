@@ -3,12 +3,12 @@
 use super::*;
 
 /// A net of two heads with four depths each.
-struct Net {
-    graph: Graph,
+pub(super) struct Net {
+    pub(super) graph: Graph,
 }
 
 impl Net {
-    fn new() -> (Net, ValueId) {
+    pub(super) fn new() -> (Net, ValueId) {
         let mut graph = Graph::new("rotary");
         let dims = [Dim::Symbol("n".into()), Dim::Known(5), Dim::Known(6)];
         let x = graph.add_input("x", TensorType { dtype: DataType::F32, shape: Some(dims.into()) });
@@ -37,13 +37,13 @@ impl Net {
         self.graph.add_op("Reshape", "reshape", &[x, sizes], [])
     }
 
-    fn transpose(&mut self, x: ValueId, perm: &[i64]) -> ValueId {
+    pub(super) fn transpose(&mut self, x: ValueId, perm: &[i64]) -> ValueId {
         let perm = [("perm", Attribute::Ints(perm.to_vec()))];
         self.graph.add_op("Transpose", "transpose", &[x], perm)
     }
 
     /// A layer whose rows are heads in front of tokens.
-    fn heads(&mut self, name: &str, x: ValueId) -> ValueId {
+    pub(super) fn heads(&mut self, name: &str, x: ValueId) -> ValueId {
         let x = self.dense(name, x, [6, 8]);
         let x = self.reshape(x, &[0, 0, 2, 4]);
         self.transpose(x, &[0, 2, 1, 3])
@@ -68,7 +68,7 @@ impl Net {
     }
 
     /// Attention, the layer behind it, and another one.
-    fn coupling(mut self, q: ValueId, k: ValueId, v: ValueId) -> Coupling {
+    pub(super) fn coupling(mut self, q: ValueId, k: ValueId, v: ValueId) -> Coupling {
         let scores = self.graph.add_op("MatMul", "scores", &[q, k], []);
         let axis = [("axis", Attribute::Int(-1))];
         let scores = self.graph.add_op("Softmax", "attention", &[scores], axis);
@@ -396,26 +396,4 @@ fn products_over_heads_are_not_those_of_each_head() {
     net.graph.outputs.push(y);
     let coupling = coupled(&mut net.graph);
     assert!(coupling.nests.iter().all(|nest| nest.is_fixed), "{:?}", fixed(&coupling));
-}
-
-#[test]
-fn heads_that_a_branch_reads_are_needed_whole() {
-    let (mut net, x) = Net::new();
-    let [q, k, v] = ["q", "k", "v"].map(|name| net.heads(name, x));
-    let flag = TensorType { dtype: DataType::Bool, shape: Some(vec![Dim::Known(1)]) };
-    let flag = net.graph.add_input("flag", flag);
-    let branch = |op: &str| {
-        let mut branch = Graph::new(op);
-        let outer = branch.add_value("outer", ValueKind::Captured(q), None);
-        let y = branch.add_op(op, "y", &[outer], []);
-        branch.outputs.push(y);
-        Attribute::Graph(Box::new(branch))
-    };
-    let branches = [("then_branch", branch("Relu")), ("else_branch", branch("Tanh"))];
-    let q = net.graph.add_op("If", "chosen", &[flag], branches);
-    let chosen = net.graph.producer(q).unwrap();
-    let k = net.transpose(k, &[0, 1, 3, 2]);
-    let coupling = net.coupling(q, k, v);
-    assert!(matches!(coupling.flows.get(&chosen), Some(Flow::Whole(_))));
-    assert!(coupling.groups.iter().any(|group| group.name == "q" && group.frozen.is_some()));
 }
