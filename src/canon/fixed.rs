@@ -120,14 +120,14 @@ fn tensor(ty: Option<&TensorType>, text: &str) -> Result<Tensor, (String, String
         let what = format!("has {elements} elements, and {} are given", words.len());
         return Err((what, "give one number for all elements, or one per element".to_owned()));
     }
-    filled(*dtype, &dims, &words).ok_or_else(|| {
+    written(*dtype, &dims, &words).ok_or_else(|| {
         let what = format!("of type {dtype:?} cannot be '{}'", shown(text));
         (what, "give a number of its type, or true or false".to_owned())
     })
 }
 
 /// A tensor with an element per word.
-fn filled(dtype: DataType, dims: &[usize], words: &[&str]) -> Option<Tensor> {
+fn written(dtype: DataType, dims: &[usize], words: &[&str]) -> Option<Tensor> {
     if dtype.is_float() {
         let numbers: Option<Vec<f64>> = words.iter().map(|word| word.parse().ok()).collect();
         let array = ArrayD::from_shape_vec(IxDyn(dims), numbers?).ok()?;

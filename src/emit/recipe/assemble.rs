@@ -41,17 +41,13 @@ struct Assembled {
     sum: Option<(Tensor, Difference)>,
 }
 
-/// Bytes of all constants.
-pub(super) fn bytes(graph: &Graph) -> usize {
-    let constants = graph.values().filter_map(|(value, _)| graph.initializer(value));
-    constants.map(|tensor| tensor.data.len()).sum()
-}
-
 impl<'a> Assembly<'a> {
     /// For a joint model of this many tasks.
     pub(super) fn new(joint: &'a Graph, lists: &'a [Vec<usize>], tasks: usize) -> Self {
+        let constants = joint.values().filter_map(|(v, _)| joint.initializer(v));
+        let stored: usize = constants.map(|t| t.data.len()).sum();
         let copies = MOST_COPIES.max(COPIES_OF_TASK.saturating_mul(tasks));
-        let room = bytes(joint).saturating_mul(copies);
+        let room = stored.saturating_mul(copies);
         Assembly { joint, lists, swapped: HashMap::new(), room, work: room }
     }
 

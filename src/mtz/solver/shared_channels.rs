@@ -108,11 +108,12 @@ pub(crate) fn share_channels(
     neurons: &[Vec<(usize, usize)>],
     damping: f64,
 ) -> Result<()> {
-    let is_whole = neurons.iter().all(|rows| rows.len() == layers.len())
+    let may_differ = layers.iter().any(|layer| layer.wish.is_some())
+        && neurons.iter().all(|rows| rows.len() == layers.len())
         && layers.iter().all(|layer| layer.weights.nrows() == neurons.len());
     let mut differences: BTreeMap<usize, ChannelDifferences> = BTreeMap::new();
     for rows in neurons {
-        let (common, changes) = match is_whole {
+        let (common, changes) = match may_differ {
             true => with_differences(layers, rows, &mut differences, damping)?,
             false => (common_weights(&channels(layers, rows), damping)?, BTreeMap::new()),
         };
