@@ -10,7 +10,7 @@
 //!   cross-moments, on rows that are ready in memory; and one Cholesky factor with its solves for
 //!   each refit and for each pair of layers.
 //!
-//! Uneven sensitivities take six more factors for each pair of layers, with half solves for all
+//! Uneven sensitivities take up to four more factors for each pair of layers, with half solves for all
 //! neurons. They are listed separately ("levels"), and a second ratio counts them as necessary work.
 //!
 //! The best of all repetitions counts, on both sides. Processor time is printed beside elapsed time; it
@@ -50,8 +50,8 @@ const ROWS: usize = 2048;
 /// Samples for sensitivities, as in a merge.
 const SENSITIVITY_SAMPLES: usize = 2048;
 
-/// Ratios of sensitivities at which costs are computed.
-const LEVELS: usize = 7;
+/// Ratios of sensitivities at which costs are computed, at most.
+const LEVELS: usize = 5;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -20,6 +20,7 @@ mod select;
 mod sensitivity;
 mod shape;
 mod unroll;
+mod unrounded;
 mod weight_gradient;
 mod window;
 

@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::Tape;
 use super::decided::deciding;
+use super::unrounded::unround;
 use crate::calib::data::Dataset;
 use crate::calib::sensitivity::Sensitivity;
 use crate::couple::{Coupling, LayerId};
@@ -198,7 +199,9 @@ fn squared_gradients(
     layers: &[ValueId],
     together: bool,
 ) -> Result<Squares> {
-    let mut tape = Tape::new(model.graph.clone(), layers)?;
+    let mut graph = model.graph.clone();
+    unround(&mut graph)?;
+    let mut tape = Tape::new(graph, layers)?;
     let mut signs = Vec::new();
     for (i, output) in deciding(&tape.graph).iter().enumerate() {
         let shape = tape.graph.value(*output).ty.as_ref().and_then(|t| t.shape.clone());

@@ -125,3 +125,71 @@ fn a_class_number_as_the_output_counts_as_its_scores() {
     });
     assert_eq!(found, wanted);
 }
+
+/// The convolution's channels are 4 × 25 numbers in another order.
+fn turned(b: &mut GraphBuilder, map: ValueId) -> ValueId {
+    b.op("Transpose", "turned", &[map], [("perm", [0, 2, 3, 1].into())])
+}
+
+fn codes(b: &mut GraphBuilder, name: &str, codes: &[i64]) -> ValueId {
+    let codes = ndarray::arr1(codes).into_dyn();
+    b.constant(name, crate::ir::Tensor::from_ints(DataType::U8, &codes).unwrap())
+}
+
+#[test]
+fn codes_pass_gradients_except_where_they_are_cut_off() {
+    let (_, wanted) = measured(|b, conv| {
+        let (low, high) = (b.scalar("low", 0.0), b.scalar("high", 0.51));
+        let cut = b.op("Clip", "cut", &[conv, low, high], []);
+        let turned = turned(b, cut);
+        let flat = b.op("Flatten", "flat", &[turned], []);
+        classes(b, flat, CHANNELS * 25)
+    });
+    let (_, found) = measured(|b, conv| {
+        let scales = ndarray::arr1(&[2e-3f32; CHANNELS]).into_dyn();
+        let scales = b.constant("scales", crate::ir::Tensor::from_f32(&scales));
+        let zeros = codes(b, "zeros", &[0; CHANNELS]);
+        let coded = b.op("QuantizeLinear", "coded", &[conv, scales, zeros], []);
+        let turned = turned(b, coded);
+        let decoded =
+            b.op("DequantizeLinear", "decoded", &[turned, scales, zeros], [("axis", 3.into())]);
+        let flat = b.op("Flatten", "flat", &[decoded], []);
+        classes(b, flat, CHANNELS * 25)
+    });
+    let channels = wanted[0].channels.iter().zip(&found[0].channels);
+    for (wanted, found) in channels {
+        assert!((found / wanted - 1.0).abs() < 1e-4 && *wanted > 0.0, "{found} for {wanted}");
+    }
+    let (_, uncut) = measured(|b, conv| {
+        let turned = turned(b, conv);
+        let flat = b.op("Flatten", "flat", &[turned], []);
+        classes(b, flat, CHANNELS * 25)
+    });
+    assert!(uncut[0].channels.sum() > 1.2 * found[0].channels.sum());
+}
+
+#[test]
+fn codes_of_a_range_that_follows_the_values_pass_all_gradients() {
+    let net = |quantises: bool| {
+        let behind: fn(&mut GraphBuilder, ValueId) -> ValueId = match quantises {
+            false => |b, conv| {
+                let flat = b.op("Flatten", "flat", &[conv], []);
+                classes(b, flat, CHANNELS * 25)
+            },
+            true => |b, conv| {
+                let coded = b.op("DynamicQuantizeLinear", "coded", &[conv], []);
+                let graph = b.graph();
+                let computed = crate::ir::ValueKind::Computed(graph.producer(coded).unwrap());
+                let [scale, zero] =
+                    ["scale", "zero"].map(|name| graph.add_value(name, computed.clone(), None));
+                let id = graph.producer(coded).unwrap();
+                graph.edit_node(id, |node| node.outputs.extend([Some(scale), Some(zero)]));
+                let decoded = b.op("DequantizeLinear", "decoded", &[coded, scale, zero], []);
+                let flat = b.op("Flatten", "flat", &[decoded], []);
+                classes(b, flat, CHANNELS * 25)
+            },
+        };
+        measured(behind).1
+    };
+    assert_eq!(net(true), net(false));
+}

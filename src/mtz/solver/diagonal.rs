@@ -128,8 +128,8 @@ impl Diagonals {
     }
 
     /// The cost of each pair if an error of A counts r = 2^`level` times an error of B.
-    pub(super) fn cost(&self, weights: [ArrayView2<f32>; 2], level: i32) -> Array2<f64> {
-        let root = f64::from(level).exp2().sqrt();
+    pub(super) fn cost(&self, weights: [ArrayView2<f32>; 2], level: f64) -> Array2<f64> {
+        let root = level.exp2().sqrt();
         let [a, b] = &self.0;
         let joined = a.iter().zip(b).map(|(a, b)| {
             let (a, b) = (a * root, b / root);
@@ -140,8 +140,8 @@ impl Diagonals {
 
     /// Fuses `row` of B with its counterpart `own` of A at a level. Equal rows keep their weights bit
     /// for bit.
-    pub(super) fn join(&self, own: ArrayView1<f32>, mut row: ArrayViewMut1<f32>, level: i32) {
-        let ratio = f64::from(level).exp2();
+    pub(super) fn join(&self, own: ArrayView1<f32>, mut row: ArrayViewMut1<f32>, level: f64) {
+        let ratio = level.exp2();
         let [a, b] = &self.0;
         for (((w, own), a), b) in row.iter_mut().zip(own).zip(a).zip(b) {
             let (here, there) = (f64::from(*w), f64::from(*own));

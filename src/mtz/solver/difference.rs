@@ -43,8 +43,8 @@ impl Problem {
     ) -> Result<Correction> {
         let wanted = self.differences(pairs);
         let junction = Junction::of([&self.h_a, &self.h_b], damping);
-        let factor = junction.factor(0)?;
-        let pull = junction.pull(0, &factor);
+        let factor = junction.factor(0.0)?;
+        let pull = junction.pull(0.0, &factor);
         let upper = match wanted.ncols() <= MOST_INPUTS {
             true => {
                 let matrix = pull.products(Array2::eye(wanted.ncols()).view());

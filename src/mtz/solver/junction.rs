@@ -46,8 +46,8 @@ enum Form<'p> {
 }
 
 /// Weights of an error of A and of B: √r and 1/√r, r = 2^level.
-fn weights(level: i32) -> [f64; 2] {
-    let root = f64::from(level).exp2().sqrt();
+fn weights(level: f64) -> [f64; 2] {
+    let root = level.exp2().sqrt();
     [root, root.recip()]
 }
 
@@ -126,7 +126,7 @@ impl<'p> Junction<'p> {
     /// The factor of √r H_A + H_B/√r, r = 2^`level`, or of the corresponding matrix of samples.
     /// Additional damping of a second attempt counts for the other side, so all formulas stay
     /// consistent.
-    pub(super) fn factor(&self, level: i32) -> Result<Spd> {
+    pub(super) fn factor(&self, level: f64) -> Result<Spd> {
         let [of_a, of_b] = weights(level);
         let ridge = self.ridges[0] * of_a + self.ridges[1] * of_b;
         let mean = self.means[0] * of_a + self.means[1] * of_b;
@@ -158,7 +158,7 @@ impl<'p> Junction<'p> {
     }
 
     /// The factor of each row of both samples at a level.
-    fn roots(&self, level: i32) -> Array1<f64> {
+    fn roots(&self, level: f64) -> Array1<f64> {
         let Form::Samples { parts, .. } = &self.form else { return Array1::default(0) };
         let parts = parts.iter().zip(weights(level));
         let roots = parts.flat_map(|(part, weight)| {
@@ -168,7 +168,7 @@ impl<'p> Junction<'p> {
     }
 
     /// The factors of a pair's weights at a level.
-    pub(super) fn pull<'f>(&'f self, level: i32, factor: &'f Spd) -> Pull<'f, 'p> {
+    pub(super) fn pull<'f>(&'f self, level: f64, factor: &'f Spd) -> Pull<'f, 'p> {
         let weight = weights(level)[self.side()];
         // The damping of the side, and the rest of the factor's damping for the other side.
         let own = self.ridges[self.side()] * weight;
@@ -180,7 +180,7 @@ impl<'p> Junction<'p> {
 pub(super) struct Pull<'f, 'p> {
     junction: &'f Junction<'p>,
     factor: &'f Spd,
-    level: i32,
+    level: f64,
     weight: f64,
     own: f64,
     other: f64,

@@ -65,8 +65,8 @@ impl Problem {
         }
         scaled *= &roots.view().insert_axis(Axis(1));
         let junction = Junction::of([&self.h_a, &self.h_b], damping);
-        let factor = junction.factor(0)?;
-        let cost = junction.pull(0, &factor).products(scaled.view());
+        let factor = junction.factor(0.0)?;
+        let cost = junction.pull(0.0, &factor).products(scaled.view());
         let (values, vectors) = eigenpairs(&cost)?;
         let rank = rank.min(pairs.len()).min(scaled.ncols());
         let chosen = vectors.slice(s![.., ..rank]);
@@ -98,8 +98,8 @@ impl Problem {
             rows.iter_mut().for_each(|w| w.column_mut(column).fill(0.0));
         }
         let junction = Junction::of([&self.h_a, &self.h_b], damping);
-        let factor = junction.factor(0)?;
-        let pull = junction.pull(0, &factor);
+        let factor = junction.factor(0.0)?;
+        let pull = junction.pull(0.0, &factor);
         let images = [0, 1].map(|side| junction.images(rows[side].view()));
         let features = [pull.features(&images[0]), pull.features(&images[1])];
         let (of_before, of_after) = pull.parts();

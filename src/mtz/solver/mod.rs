@@ -15,6 +15,7 @@ pub mod hessian;
 mod junction;
 mod lanes;
 pub(crate) mod layer;
+mod levels;
 pub(crate) mod low_rank;
 pub mod memory;
 pub(crate) mod neuron_set;

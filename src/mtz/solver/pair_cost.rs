@@ -3,7 +3,7 @@
 //! With δ = w_i − w_j the cost collapses to d_ij = ½ δᵀ P δ, P = H_A (H_A + H_B)⁻¹ H_B; see
 //! `junction` for how that is computed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ndarray::parallel::prelude::*;
 use ndarray::{ArcArray2, Array1, Array2, Zip};
@@ -13,16 +13,14 @@ use super::diagonal::Diagonals;
 use super::distances::half_distances;
 use super::hessian::Hessian;
 use super::junction::Junction;
+use super::levels::{Balance, Levels};
 use super::shapes::{self, Side};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Weights of neurons, one row each; copied on the first change.
 pub type Weights = ArcArray2<f32>;
 
-/// Ratios of sensitivities from 2⁻³ to 2³ are distinguished; see [`Problem::cost`].
-const LEVELS: i32 = 3;
-
-/// Memory limit for cached factors, which fits all factors up to about 6000 inputs.
+/// Memory limit for cached factors, which fits those of five levels up to about 7300 inputs.
 const KEPT_BYTES: u64 = 1 << 30;
 
 /// The metric of two neurons' distance.
@@ -79,35 +77,6 @@ pub struct Problem {
     pub s_b: Option<Array1<f64>>,
 }
 
-/// A pair's weights of the two tasks: s_i e_A + s_j e_B = `weight` (√r e_A + e_B/√r).
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Balance {
-    /// √(s_i s_j)
-    weight: f64,
-    /// log₂ r = log₂ (s_i/s_j), between ±[`LEVELS`].
-    level: f64,
-}
-
-impl Balance {
-    const EVEN: Balance = Balance { weight: 1.0, level: 0.0 };
-
-    /// The smaller sensitivity is raised to an eighth of the larger one, so that an irrelevant neuron
-    /// does not make a pair free.
-    fn of(s_i: f64, s_j: f64) -> Balance {
-        let most = f64::from(1 << LEVELS);
-        let (s_i, s_j) = (s_i.max(s_j / most), s_j.max(s_i / most));
-        if s_i <= 0.0 || s_j <= 0.0 {
-            return Balance { weight: 0.0, level: 0.0 };
-        }
-        Balance { weight: (s_i * s_j).sqrt(), level: (s_i / s_j).log2() }
-    }
-
-    /// The part that whole level `level` has in this balance, by linear interpolation.
-    fn part(self, level: i32) -> f64 {
-        (1.0 - (self.level - f64::from(level)).abs()).max(0.0)
-    }
-}
-
 impl Problem {
     /// The cost of each pair, n_A×n_B, none below zero. `damping` counts relative to each Hessian's
     /// mean diagonal entry.
@@ -115,9 +84,8 @@ impl Problem {
     /// The cost is half of the tasks' summed mean squared pre-activation errors, as in the paper,
     /// which drops the factor 2 of eq. 3's second derivative.
     ///
-    /// With sensitivities the cost at a pair's ratio r = s_i/s_j is interpolated between the nearest
-    /// two of the ratios 2⁻³, 2⁻², … 2³, so that one factor serves all pairs near a ratio. As a
-    /// function of log r the cost is smooth enough for that to be within 2 %. The exact way, the
+    /// With sensitivities the cost at a pair's ratio r = s_i/s_j is interpolated between up to five
+    /// [`Levels`], so that one factor serves all pairs. That is within 1.5 %. The exact way, the
     /// basis that makes H_A and H_B diagonal at once, takes a generalised eigenproblem, which costs
     /// some forty times one Cholesky factor, and then one weighted sum per pair instead of products.
     ///
@@ -167,13 +135,14 @@ impl Problem {
 
     fn hessian_cost(&self, damping: f64, factors: &mut Factors) -> Result<Array2<f64>> {
         let weights = [self.w_a.view(), self.w_b.view()];
+        let levels = self.levels();
         if let Some(diagonals) = self.diagonals(damping) {
             let mut cost = Array2::zeros((self.w_a.nrows(), self.w_b.nrows()));
-            for level in self.levels() {
-                let own = diagonals.cost(weights, level);
+            for (node, level) in levels.nodes().iter().enumerate() {
+                let own = diagonals.cost(weights, *level);
                 Zip::indexed(&mut cost).and(&own).par_for_each(|(i, j), d, own| {
                     let balance = self.balance(i, j);
-                    *d += balance.weight * balance.part(level) * own;
+                    *d += balance.weight * levels.part(node, balance.level) * own;
                 });
             }
             return Ok(cost);
@@ -182,9 +151,9 @@ impl Problem {
         let images = weights.map(|w| junction.images(w));
         let before = junction.distances(weights, [&images[0], &images[1]]);
         let mut cost = Array2::zeros(before.dim());
-        for level in self.levels() {
-            let factor = junction.factor(level)?;
-            let pull = junction.pull(level, &factor);
+        for (node, level) in levels.nodes().iter().enumerate() {
+            let factor = junction.factor(*level)?;
+            let pull = junction.pull(*level, &factor);
             let (of_before, of_after) = pull.parts();
             let features = [pull.features(&images[0]), pull.features(&images[1])];
             let after = half_distances(
@@ -193,9 +162,10 @@ impl Problem {
             );
             Zip::indexed(&mut cost).and(&before).and(&after).par_for_each(|(i, j), d, h, v| {
                 let balance = self.balance(i, j);
-                *d += balance.weight * balance.part(level) * (of_before * h + of_after * v);
+                let part = levels.part(node, balance.level);
+                *d += balance.weight * part * (of_before * h + of_after * v);
             });
-            factors.keep(level, factor);
+            factors.keep(node, factor, levels.nodes().len());
         }
         Ok(cost)
     }
@@ -208,29 +178,27 @@ impl Problem {
         }
     }
 
-    /// The levels that have a part in any pair.
-    fn levels(&self) -> BTreeSet<i32> {
+    /// The levels between which those of all pairs lie.
+    pub(super) fn levels(&self) -> Levels {
         if self.s_a.is_none() && self.s_b.is_none() {
-            return BTreeSet::from([0]);
+            return Levels::even();
         }
         let (n_a, n_b) = (self.w_a.nrows(), self.w_b.nrows());
         let of_row = |i| {
-            let levels = (0..n_b).map(move |j| self.balance(i, j).level);
-            levels.flat_map(|l| [l.floor() as i32, l.ceil() as i32]).collect::<BTreeSet<_>>()
+            let balances = (0..n_b).map(move |j| self.balance(i, j));
+            balances.filter(|balance| balance.weight > 0.0).map(|balance| balance.level)
         };
-        (0..n_a).into_par_iter().map(of_row).flatten_iter().collect()
+        let range = (0..n_a).into_par_iter().flat_map_iter(of_row).map(|level| (level, level));
+        let wider = |a: (f64, f64), b: (f64, f64)| (a.0.min(b.0), a.1.max(b.1));
+        range.reduce_with(wider).map_or(Levels::even(), |(low, high)| Levels::between(low, high))
     }
 
-    fn balance(&self, i: usize, j: usize) -> Balance {
+    /// The weights of the tasks' errors for a pair.
+    pub(super) fn balance(&self, i: usize, j: usize) -> Balance {
         if self.s_a.is_none() && self.s_b.is_none() {
             return Balance::EVEN;
         }
         Balance::of(sensitivity(&self.s_a, i), sensitivity(&self.s_b, j))
-    }
-
-    /// The whole level nearest to the balance of neuron i of A with neuron j of B.
-    pub(crate) fn level(&self, i: usize, j: usize) -> i32 {
-        self.balance(i, j).level.round() as i32
     }
 }
 
@@ -247,19 +215,19 @@ pub(crate) fn sensitivity(sensitivities: &Option<Array1<f64>>, index: usize) -> 
 /// Factors of the two Hessians' sums by level. Costs and common weights use the same factors.
 #[derive(Default)]
 pub(crate) struct Factors {
-    levels: BTreeMap<i32, Spd>,
+    levels: BTreeMap<usize, Spd>,
 }
 
 impl Factors {
-    fn keep(&mut self, level: i32, factor: Spd) {
-        let bytes: u64 = self.levels.values().map(Spd::bytes).sum();
-        if bytes + factor.bytes() <= KEPT_BYTES {
+    /// Keeps the factor of one of `all` levels if there is memory for all.
+    fn keep(&mut self, level: usize, factor: Spd, all: usize) {
+        if factor.bytes().saturating_mul(all as u64) <= KEPT_BYTES {
             self.levels.insert(level, factor);
         }
     }
 
     /// The cached factor of a level.
-    pub(crate) fn get(&self, level: i32) -> Option<&Spd> {
+    pub(crate) fn get(&self, level: usize) -> Option<&Spd> {
         self.levels.get(&level)
     }
 }
