@@ -8,7 +8,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Dim, Graph, Model, Node, NodeId, TensorType};
 use crate::ops::REDUCTIONS;
 
-use super::{demands, operands, rounds, types};
+use super::{alive, demands, operands, rounds, types};
 
 /// Limit of elements of a computed value, over its fixed extents: 1 GiB of single precision.
 pub(super) const MOST_ELEMENTS: usize = 1 << 28;
@@ -107,9 +107,10 @@ fn bodies(graph: &Graph) -> Result<()> {
 /// Checks what the nodes of a graph with known types demand together.
 ///
 /// # Errors
-/// As [`demands::check`] and [`rounds::check`].
+/// As [`demands::check`], [`alive::check`] and [`rounds::check`].
 pub(super) fn together(graph: &Graph) -> Result<()> {
     demands::check(graph)?;
+    alive::check(graph)?;
     rounds::check(graph)
 }
 

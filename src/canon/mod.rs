@@ -25,6 +25,7 @@
 
 mod addend;
 mod affine;
+mod alive;
 mod bands;
 mod batched;
 mod bias;

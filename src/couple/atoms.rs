@@ -39,6 +39,11 @@ impl Atoms {
         atoms
     }
 
+    /// Number of atoms.
+    pub(super) fn len(&self) -> usize {
+        self.parent.len()
+    }
+
     /// The smallest atom of the set that holds `atom`.
     pub(super) fn root(&self, atom: Atom) -> Atom {
         let mut at = atom.0;

@@ -173,11 +173,9 @@ impl Heads {
     /// The nests, and the reshapes whose heads cannot be paired.
     pub(super) fn resolve(
         &self,
-        atoms: &Atoms,
-        channels: &HashMap<Atom, Channel>,
+        channel: &dyn Fn(&Atom) -> Channel,
         groups: &[ChannelGroup],
     ) -> (Vec<Nest>, BTreeSet<NodeId>) {
-        let channel = |atom: &Atom| channels[&atoms.root(*atom)];
         let mut nests: BTreeMap<GroupId, Nest> = BTreeMap::new();
         let used: BTreeSet<GroupId> = self
             .sets

@@ -22,6 +22,7 @@ impl Tracer<'_> {
                 self.heads.spoil(labels);
             }
         }
+        self.answered = vec![false; self.atoms.len()];
         let hidden = self.before_layers();
         let mut reasons: BTreeMap<Option<NodeId>, u32> = BTreeMap::new();
         let mut seen = HashSet::new();
@@ -39,7 +40,9 @@ impl Tracer<'_> {
                 };
                 reasons.insert(ender, reason);
                 self.atoms.freeze(&labels.atoms, reason);
-                self.answered.extend(labels.atoms.iter().map(|atom| self.atoms.root(*atom)));
+                for atom in &labels.atoms {
+                    self.answered[self.atoms.root(*atom).0 as usize] = true;
+                }
             }
             let made = self.graph.producer(value);
             let Some(id) = made.filter(|id| !self.ends(*id) && !self.sums_up(*id)) else {

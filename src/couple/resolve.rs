@@ -16,16 +16,19 @@ impl Tracer<'_> {
     pub(super) fn resolve(self) -> (Coupling, BTreeSet<NodeId>) {
         let mut ids: HashMap<(Vec<Mark>, Option<u32>), GroupId> = HashMap::new();
         let mut groups: Vec<ChannelGroup> = Vec::new();
-        let mut channels: HashMap<Atom, Channel> = HashMap::new();
+        // Large nets have millions of labels, so atoms are indices here.
+        let unset = Channel { group: GroupId(usize::MAX), index: 0 };
+        let mut channels: Vec<Channel> = vec![unset; self.atoms.len()];
         for (atom, marks, frozen) in self.atoms.channels() {
             let group = *ids.entry((marks.clone(), frozen)).or_insert_with(|| {
                 groups.push(self.describe(&marks, frozen));
                 GroupId(groups.len() - 1)
             });
-            channels.insert(atom, Channel { group, index: groups[group.0].size });
+            channels[atom.0 as usize] = Channel { group, index: groups[group.0].size };
             groups[group.0].size += 1;
-            groups[group.0].reaches_answer |= self.answered.contains(&atom);
+            groups[group.0].reaches_answer |= self.answered[atom.0 as usize];
         }
+        let channel = |atom: &Atom| channels[self.atoms.root(*atom).0 as usize];
         let axes: Vec<Option<ChannelAxis>> = self
             .labels
             .iter()
@@ -33,11 +36,11 @@ impl Tracer<'_> {
                 labels.as_ref().map(|l| ChannelAxis {
                     axis: l.axis,
                     within: l.within,
-                    channels: l.atoms.iter().map(|a| channels[&self.atoms.root(*a)]).collect(),
+                    channels: l.atoms.iter().map(channel).collect(),
                 })
             })
             .collect();
-        let (nests, open) = self.heads.resolve(&self.atoms, &channels, &groups);
+        let (nests, open) = self.heads.resolve(&channel, &groups);
         for nest in &nests {
             let name = format!("heads of {}", groups[nest.channels.0].name);
             let heads = &mut groups[nest.heads.0];

@@ -23,8 +23,8 @@ pub(super) struct Tracer<'g> {
     /// Nodes other than layers at which channels begin, by their index.
     pub(super) makers: HashMap<u32, NodeId>,
     pub(super) heads: Heads,
-    /// Channels that reach an answer without passing another layer.
-    pub(super) answered: HashSet<Atom>,
+    /// By the smallest atom of a channel, whether it reaches an answer without passing another layer.
+    pub(super) answered: Vec<bool>,
     /// Values that depend on a layer.
     pub(super) learned: HashSet<ValueId>,
     /// Channels that begin at values of one number, and the reason to freeze them.
@@ -100,7 +100,7 @@ fn follow<'g>(
         reasons: Vec::new(),
         makers: HashMap::new(),
         heads: Heads::default(),
-        answered: HashSet::new(),
+        answered: Vec::new(),
         learned: HashSet::new(),
         uniform: Vec::new(),
         summed: HashMap::new(),

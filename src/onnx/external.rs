@@ -109,6 +109,7 @@ impl ExternalData {
             format_error(format!(
                 "the external data file '{location}' lies outside the model's folder"
             ))
+            .hint("put it beside the model, and name it there")
         };
         if location.is_empty() || !relative.components().all(plain) {
             return Err(outside());
@@ -118,7 +119,8 @@ impl ExternalData {
             return Err(outside());
         }
         if !path.is_file() {
-            return Err(format_error(format!("the external data '{location}' is not a file")));
+            return Err(format_error(format!("the external data '{location}' is not a file"))
+                .hint("download the model and its data file again"));
         }
         Ok(path)
     }

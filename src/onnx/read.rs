@@ -60,7 +60,7 @@ pub fn decode(bytes: Bytes, folder: Option<&Path>, name: &str) -> Result<Model> 
 /// As [`decode`].
 pub(crate) fn decode_net(bytes: Bytes, name: &str) -> Result<Model> {
     let proto = ModelProto::decode(bytes.clone()).map_err(|e| no_model(&bytes, Some(e)));
-    proto.and_then(|proto| read_model(proto, ExternalData::none(), name)).in_model(name)
+    proto.and_then(|proto| assemble(proto, ExternalData::none(), name)).in_model(name)
 }
 
 /// Bytes to inspect before a file is read as a whole.
@@ -101,7 +101,16 @@ fn opened(path: &Path) -> Result<(FileBuffer, Vec<u8>)> {
     Ok((FileBuffer::new(file, length), beginning))
 }
 
-fn read_model(mut proto: ModelProto, mut external: ExternalData, name: &str) -> Result<Model> {
+fn read_model(proto: ModelProto, external: ExternalData, name: &str) -> Result<Model> {
+    let checked = proto.graph.as_ref().map_or(Ok(()), check_outputs);
+    let model = checked.and_then(|()| assemble(proto, external, name));
+    model.map_err(|error| match error.kind() {
+        ErrorKind::Format => error.hint("the model is damaged; export it again"),
+        _ => error,
+    })
+}
+
+fn assemble(mut proto: ModelProto, mut external: ExternalData, name: &str) -> Result<Model> {
     left_out::drop_last(&mut proto);
     functions::inline(&mut proto)?;
     let graph = proto.graph.take().unwrap_or_default();
@@ -123,6 +132,18 @@ fn read_model(mut proto: ModelProto, mut external: ExternalData, name: &str) -> 
         defaults,
         graph: GraphReader::new(&mut external).read(graph)?,
     })
+}
+
+/// Runtimes find outputs by name.
+fn check_outputs(graph: &GraphProto) -> Result<()> {
+    let mut seen = HashSet::new();
+    match graph.output.iter().find(|output| !seen.insert(output.name())) {
+        Some(twice) => {
+            let message = format!("the output '{}' is listed twice", shown(twice.name()));
+            Err(Error::new(ErrorKind::Format, message))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The inputs with a default value: those that have the name of an initializer.

@@ -66,6 +66,33 @@ fn formulas_of_sizes_that_double() {
 }
 
 #[test]
+fn sizes_whose_products_exceed_64_bits() {
+    let (model, start) = (file("sizes_squared.onnx"), Instant::now());
+    let merge = ["merge", &model, &model, "--name", "a", "--name", "b", "-o", "o.onnx"];
+    let more = ["--share", "1", "--runtime", "tract", "--samples", "3", "--no-compare"];
+    let error = Tool::new().refused(&[&merge[..], &more].concat());
+    assert!(error.contains("the model computes sizes that may exceed 64 bits"), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn models_that_runtimes_read_in_different_ways() {
+    let cases = [
+        ("constant_kind", "node 'axes': Constant has something else than a tensor in 'value'"),
+        ("squeeze_no_axes", "node 'squeeze': Squeeze has an empty list of axes"),
+        ("output_twice", "the output 'y' is listed twice"),
+    ];
+    for (name, what) in cases {
+        let model = file(&format!("{name}.onnx"));
+        for args in [vec!["inspect", &model], vec!["plan", &model, &model]] {
+            let error = Tool::new().refused(&args);
+            assert!(error.contains(name) && error.contains(what), "{name}: {error}");
+            assert!(error.ends_with("; the model is damaged; export it again"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn models_whose_constants_do_not_fit() {
     let (good, data) = (file("t_cnn1.onnx"), file("cnn.npz"));
     let cases = [

@@ -1,5 +1,7 @@
 //! Operators whose operands are repeated along axes of extent 1.
 
+use std::collections::BTreeSet;
+
 use crate::ops::normal_axis;
 
 use super::Operands;
@@ -7,11 +9,11 @@ use super::Operands;
 /// Each operand may be broadcast to the other.
 pub(super) fn both_ways(operands: &Operands<'_>) -> Option<String> {
     let count = operands.0.node.inputs.len();
-    let constants = (0..count).filter_map(|slot| Some((slot, operands.constant(slot)?)));
-    constants.into_iter().find_map(|(slot, dims)| {
-        let others = (0..count).filter(|other| *other != slot);
-        others.into_iter().find_map(|other| clash(operands, &dims, other, false))
-    })
+    // A node may have thousands of constants of a few shapes.
+    let shapes: BTreeSet<Vec<usize>> =
+        (0..count).filter_map(|slot| operands.constant(slot)).collect();
+    let mut shapes = shapes.iter();
+    shapes.find_map(|dims| (0..count).find_map(|other| clash(operands, dims, other, false)))
 }
 
 /// The second operand takes the shape of the first.

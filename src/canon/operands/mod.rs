@@ -6,6 +6,7 @@
 
 mod axes;
 mod broadcast;
+mod kinds;
 mod layers;
 mod moves;
 mod whole;
@@ -75,8 +76,8 @@ pub(super) fn check(graph: &Graph, id: NodeId) -> Result<()> {
     }
     let operands = Operands(NodeView::new(graph, id, &[]));
     let row = CHECKS.iter().find(|(ops, ..)| ops.contains(&node.op.as_str()));
-    let fault = row
-        .and_then(|(_, (least, most), _)| wrong_count(&operands, *least, *most))
+    let fault = kinds::fault(node)
+        .or_else(|| row.and_then(|(_, (least, most), _)| wrong_count(&operands, *least, *most)))
         .or_else(|| whole::other_type(&operands))
         .or_else(|| row.and_then(|(_, _, check)| check(&operands)))
         .or_else(|| axes::fault(&operands));
@@ -92,7 +93,8 @@ pub(super) fn check_any_version(graph: &Graph, id: NodeId) -> Result<()> {
     if !node.domain.is_empty() {
         return Ok(());
     }
-    refused(axes::fault(&Operands(NodeView::new(graph, id, &[]))), node)
+    let fault = kinds::fault(node);
+    refused(fault.or_else(|| axes::fault(&Operands(NodeView::new(graph, id, &[])))), node)
 }
 
 fn refused(fault: Option<String>, node: &Node) -> Result<()> {

@@ -116,14 +116,16 @@ fn moves_that_fit_pass() {
         fault("Transpose", "n,4,5", ints(&[]), [("perm", [2, 0, 1].into())]),
         fault("Reshape", "6,4", ints(&[&[0, -1, 2]]), []),
         fault("Squeeze", "n,1,4", ints(&[&[1]]), []),
+        fault("Squeeze", "3,4", ints(&[&[]]), []),
         fault("Unsqueeze", "n,4", ints(&[&[0, -1]]), []),
+        fault("Unsqueeze", "n,4", ints(&[&[]]), []),
         fault("Pad", "n,4", ints(&[&[0, 1, 0, -1]]), []),
         fault("Tile", "n,4", ints(&[&[1, 2]]), []),
         fault("Expand", "n,1", ints(&[&[3, 1, 5]]), []),
         fault("ReduceSum", "n,4", ints(&[&[-1, 1]]), []),
         fault("Softmax", "n,4", ints(&[]), axis(-2)),
     ];
-    assert_eq!(passes, [const { None }; 13]);
+    assert_eq!(passes, [const { None }; 15]);
 }
 
 #[test]
@@ -143,6 +145,8 @@ fn moves_that_do_not_fit_are_refused() {
         fault("Reshape", "6,4", ints(&[&[-1, -1]]), []),
         fault("Flatten", "n,4", ints(&[]), axis(3)),
         fault("Squeeze", "n,1,4", ints(&[&[3]]), []),
+        fault("Squeeze", "3,1,4", ints(&[&[]]), []),
+        fault("Squeeze", "n,4", ints(&[&[]]), []),
         fault("Unsqueeze", "n,4", ints(&[&[0, 0]]), []),
         fault("Pad", "n,4", ints(&[&[0, 1, 0]]), []),
         fault("Tile", "n,4", ints(&[&[1]]), []),
@@ -233,4 +237,24 @@ fn divisions_that_overflow_are_refused() {
         assert!(divided(op, &[7, i64::MIN], &[-1]).is_some());
         assert!(divided(op, &[-7, i64::MIN], &[-1, 2]).is_none());
     }
+}
+
+#[test]
+fn attributes_of_another_kind_are_refused() {
+    let list = || Attribute::Ints(Vec::new());
+    let faults = [
+        fault("Constant", "n,4", ints(&[]), [("value", list())]),
+        fault("ConstantOfShape", "2", ints(&[]), [("value", 1.into())]),
+        fault("Softmax", "n,4", ints(&[]), [("axis", list())]),
+        fault("Gemm", "n,4", weights(&[&[6, 4]]), [("alpha", 1.into())]),
+        fault("Transpose", "n,4", ints(&[]), [("perm", 1.into())]),
+        fault("MaxPool", "n,4,h", ints(&[]), [("kernel_shape", 2.into())]),
+        fault("Einsum", "n,4", ints(&[]), [("equation", list())]),
+        fault("If", "n,4", ints(&[]), [("then_branch", 1.into())]),
+    ];
+    for fault in faults {
+        let fault = fault.unwrap();
+        assert!(fault.contains(" has something else than a"), "{fault}");
+    }
+    assert_eq!(fault("Pad", "n,4", ints(&[&[0, 1, 0, 1]]), [("value", 0.5.into())]), None);
 }

@@ -3,13 +3,14 @@
 use ndarray::{ArrayD, arr0};
 
 use crate::error::Result;
-use crate::ir::{Attribute, DataType, Graph, NodeId, Tensor};
+use crate::ir::{Attribute, DataType, Graph, Node, NodeId, Tensor};
+use crate::ops::REDUCTIONS;
 
 use super::super::types;
 use super::unsupported;
 
 /// Moves attributes of a node to the inputs at the given positions. A missing attribute leaves its
-/// input out.
+/// input out, and so does an empty list of axes where that means the same.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Unsupported`] for an attribute of a kind that a tensor cannot hold.
@@ -20,6 +21,10 @@ pub(super) fn to_inputs(
 ) -> Result<()> {
     for (name, position) in places {
         let Some(attribute) = graph.node(id).attributes.get(*name) else { continue };
+        if means_nothing(graph.node(id), name, attribute) {
+            graph.edit_node(id, |node| drop(node.attributes.remove(*name)));
+            continue;
+        }
         let tensor = tensor(graph, id, attribute)?;
         let constant = graph.add_initializer(&format!("{}.{name}", graph.node(id).name), tensor);
         graph.edit_node(id, |node| {
@@ -29,6 +34,12 @@ pub(super) fn to_inputs(
         });
     }
     Ok(())
+}
+
+/// Whether an attribute says no more than its absence. Runtimes disagree about an empty list as an input.
+fn means_nothing(node: &Node, name: &str, attribute: &Attribute) -> bool {
+    let is_empty = matches!(attribute, Attribute::Ints(all) if all.is_empty());
+    is_empty && name == "axes" && (node.is("Squeeze") || REDUCTIONS.contains(&node.op.as_str()))
 }
 
 fn tensor(graph: &Graph, id: NodeId, attribute: &Attribute) -> Result<Tensor> {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::canon::{CanonOptions, canonicalise};
 use crate::ir::builder::{GraphBuilder, shape};
-use crate::ir::{DataType, Node, Tensor};
+use crate::ir::{Attribute, DataType, Node, Tensor};
 
 fn upgraded(b: GraphBuilder, y: ValueId) -> Model {
     let mut model = b.build(&[y]);
@@ -51,6 +51,17 @@ fn versions_of_set_and_format_are_raised() {
     model.ir_version = 3;
     run(&mut model, Some(18)).unwrap();
     assert_eq!((model.opset(), model.ir_version), (18, 8));
+}
+
+#[test]
+fn an_empty_list_of_axes_is_left_out_where_it_says_nothing() {
+    for (op, inputs) in [("Squeeze", 1), ("ReduceSum", 1), ("Unsqueeze", 2)] {
+        let mut b = GraphBuilder::new("net", 11);
+        let x = b.input("x", "2,1,3");
+        let y = b.op(op, "y", &[x], [("axes", Attribute::Ints(Vec::new()))]);
+        let node = reader_of(&upgraded(b, y).graph, op);
+        assert_eq!((node.inputs.len(), node.attributes.len()), (inputs, 0), "{op}");
+    }
 }
 
 #[test]

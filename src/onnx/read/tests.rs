@@ -63,7 +63,15 @@ fn assert_error(result: Result<Model>, kind: ErrorKind, message: &str) {
 
 #[track_caller]
 fn assert_malformed(graph: GraphProto, message: &str) {
-    assert_error(read(graph), ErrorKind::Format, &format!("m: {message}"));
+    assert_error(read(graph), ErrorKind::Format, &format!("m: {}", with_hint(message)));
+}
+
+/// A message with its own hint, or with the one that all faults of a file have.
+fn with_hint(message: &str) -> String {
+    match message.contains("; ") {
+        true => message.to_owned(),
+        false => format!("{message}; the model is damaged; export it again"),
+    }
 }
 
 #[test]
@@ -115,6 +123,9 @@ fn inconsistent_graphs_are_named() {
         "node 'Relu_0': the output 'x' has the name of another value",
     );
     assert_malformed(graph(vec![relu("x", "z")]), "the output 'y' is computed by no node");
+    let mut twice = graph(vec![relu("x", "y")]);
+    twice.output.push(info("y"));
+    assert_malformed(twice, "the output 'y' is listed twice");
     assert_malformed(
         graph(vec![
             relu("x", "z"),

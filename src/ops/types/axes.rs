@@ -41,7 +41,7 @@ fn squeeze(node: &NodeView<'_>) -> Vec<Option<TensorType>> {
 
 /// The axes that a `Squeeze` removes; `None` if they depend on open extents.
 pub(in crate::ops) fn squeezed_axes(node: &NodeView<'_>, shape: &[Dim]) -> Option<Vec<usize>> {
-    if node.node.input(1).is_none() && node.node.ints("axes").is_none() {
+    if node.node.input(1).is_none() && node.node.ints("axes").is_none_or(<[i64]>::is_empty) {
         // Exporters mean the axes of extent 1 at export. An open first axis is the batch, so it stays.
         let all_known = shape.iter().skip(1).all(|d| d.known().is_some());
         let ones = shape.iter().enumerate().filter(|(_, dim)| **dim == Dim::Known(1));

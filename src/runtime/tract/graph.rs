@@ -11,7 +11,7 @@ use tract_onnx::prelude::InferenceModel;
 use super::super::port::named_dim;
 use super::super::{ModelSource, Port};
 use super::failure::failed;
-use super::formulas;
+use super::{formulas, magnitude};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::{DataType, Dim};
 use crate::onnx::encode_any;
@@ -71,6 +71,11 @@ pub(super) fn parse(source: ModelSource<'_>) -> Result<Parsed> {
     let outputs = graph.output.iter().map(port).collect();
     let elements = graph.initializer.iter().map(elements).fold(0, usize::saturating_add);
     let long_formulas = formulas::are_long(graph);
+    if long_formulas && magnitude::overflow(graph) {
+        let message = "tract: the model computes sizes that may exceed 64 bits";
+        return Err(Error::new(ErrorKind::Backend, message)
+            .hint(Hint::from("use ").option_as("runtime", "ort")));
+    }
     let parsed = onnx.parse(&with_own_names(proto), dir).map_err(failed)?;
     if let Some(name) = parsed.unresolved_inputs.first() {
         return Err(nothing_computes(name));

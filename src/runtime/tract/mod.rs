@@ -3,6 +3,7 @@
 mod failure;
 mod formulas;
 mod graph;
+mod magnitude;
 mod recent;
 
 use std::collections::HashMap;

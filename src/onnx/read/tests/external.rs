@@ -88,7 +88,11 @@ fn attributes_that_stay_encoded_are_made_whole() {
 
 #[test]
 fn references_out_of_the_folder_or_the_file_are_refused() {
-    let outside = |l: &str| format!("the external data file '{l}' lies outside the model's folder");
+    let outside = |l: &str| {
+        format!(
+            "the external data file '{l}' lies outside the model's folder; put it beside the model, and name it there"
+        )
+    };
     let beyond = "a tensor reaches beyond the end of the external data file 'w.data' (8 bytes); \
                   download the model and its data file again";
     let secret = tempfile::NamedTempFile::new().unwrap();
@@ -99,7 +103,11 @@ fn references_out_of_the_folder_or_the_file_are_refused() {
         (&[("location", absolute)], outside(absolute)),
         (&[("location", "")], outside("")),
         (&[], outside("")),
-        (&[("location", ".")], "the external data '.' is not a file".into()),
+        (
+            &[("location", ".")],
+            "the external data '.' is not a file; download the model and its data file again"
+                .into(),
+        ),
         (&[("location", "w.data"), ("offset", "8")], beyond.into()),
         (&[("location", "w.data"), ("length", "9")], beyond.into()),
         (&[("location", "w.data"), ("offset", "18446744073709551615")], beyond.into()),
@@ -121,7 +129,7 @@ fn references_out_of_the_folder_or_the_file_are_refused() {
         ),
     ] {
         let (_folder, path) = folder(entries);
-        let message = format!("{}: {message}", path.display());
+        let message = format!("{}: {}", path.display(), with_hint(&message));
         assert_error(load(&path), ErrorKind::Format, &message);
     }
 }
@@ -155,7 +163,7 @@ fn links_are_followed_but_not_out_of_the_folder() {
     symlink("../secret", &link).unwrap();
     let error = load(&path).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Format);
-    assert!(error.to_string().ends_with("'link' lies outside the model's folder"), "{error}");
+    assert!(error.to_string().contains("'link' lies outside the model's folder"), "{error}");
 }
 
 #[cfg(unix)]
