@@ -191,7 +191,8 @@ fn zipped(
         Some(rounds) => rounds.between(joint, &last.layers),
         None => Ok(false),
     })?;
-    let last = sites.iter().rfind(|site| site.is_zipped()).map_or(&[][..], |site| site.layers.as_slice());
+    let last =
+        sites.iter().rfind(|site| site.is_zipped()).map_or(&[][..], |site| site.layers.as_slice());
     let retrained = rounds.map(|r| r.finish(&mut joint, last)).transpose()?;
     let training = retrained.as_ref().map(Retrained::seconds);
     seconds.push(("zip", start.elapsed().as_secs_f64() - training.unwrap_or(0.0)));
