@@ -171,7 +171,7 @@ fn zipped(
     let originals = sizes(&joint)?.originals;
     let rounds = |plan| {
         let layers = predict(&joint, &alignment, &options.budget, false)?.zipped();
-        Ok(Rounds::new(plan, layers, progress))
+        Rounds::new(plan, &joint, layers, progress)
     };
     let mut rounds = retraining.map(rounds).transpose()?;
     let nets = joint.tasks().iter().zip(&calibration.data);
@@ -187,8 +187,13 @@ fn zipped(
         progress,
     };
     let driver = Driver::new(&mut joint, inputs)?;
-    let sites = driver.run(&mut |joint| rounds.as_mut().map_or(Ok(false), |r| r.between(joint)))?;
-    let retrained = rounds.map(|r| r.finish(&mut joint)).transpose()?;
+    let sites = driver.run(&mut |joint, last| match &mut rounds {
+        Some(rounds) => rounds.between(joint, &last.layers),
+        None => Ok(false),
+    })?;
+    let last =
+        sites.iter().rfind(|site| site.is_zipped()).map_or(&[][..], |site| site.layers.as_slice());
+    let retrained = rounds.map(|r| r.finish(&mut joint, last)).transpose()?;
     let training = retrained.as_ref().map(Retrained::seconds);
     seconds.push(("zip", start.elapsed().as_secs_f64() - training.unwrap_or(0.0)));
     seconds.extend(training.map(|seconds| ("retrain", seconds)));

@@ -140,6 +140,16 @@ impl TaskData {
     }
 }
 
+/// At most `limit` labelled samples of each task that calibration did not draw; none unless all tasks have
+/// enough of them.
+pub(crate) fn unseen(data: &[TaskData], limit: usize) -> Vec<Dataset> {
+    let is_telling = |task: &TaskData| task.rest.len() >= TELLING && task.rest.has_labels();
+    match data.iter().all(is_telling) {
+        true => data.iter().map(|task| task.rest.take(limit)).collect(),
+        false => Vec::new(),
+    }
+}
+
 impl Given<'_> {
     /// Whether there are no data, so that samples are random numbers.
     pub(crate) fn is_synthetic(&self) -> bool {

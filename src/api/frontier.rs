@@ -126,7 +126,7 @@ impl Merger {
         };
         let tests: Vec<Dataset> = ready.data.iter().map(|d| d.to_measure(SAMPLES)).collect();
         let teachers = self.options.retraining.teachers(&ready.loaded)?;
-        let retraining = self.retraining(&teachers, &ready.calibration, ready.options.seed);
+        let retraining = self.retraining(&teachers, &[], &ready.calibration, ready.options.seed);
         let job = Job {
             retraining: retraining.as_ref(),
             ..Job::new(&ready.calibration, &ready.options, progress)

@@ -8,7 +8,9 @@ use super::format::{count, error};
 use super::table::{Left, Right, Table};
 use super::verification;
 use crate::naming::{counted, shown};
-use crate::retrain::{Ending, LossKind, OptimizerKind, Outcome, RetrainOptions, Retrained};
+use crate::retrain::{
+    Ending, LossKind, OptimizerKind, Outcome, RetrainOptions, Retrained, Round, TaskOutcome,
+};
 use crate::verify::Verification;
 
 /// Everything about one retraining.
@@ -98,13 +100,16 @@ pub fn retraining(report: &RetrainReport) -> String {
     out
 }
 
-/// Retraining during a merge as text: the last round, and the time of all rounds.
+/// Retraining during a merge as text: the last round, and what all rounds did.
 pub(super) fn rounds(retrained: &Retrained) -> String {
-    let mut out = retrained.rounds.last().map(round).unwrap_or_default();
-    if let [_, _, ..] = retrained.rounds.as_slice() {
-        let taken: Vec<String> =
-            retrained.rounds.iter().map(|r| count(r.iterations as u64)).collect();
-        let _ = writeln!(out, "iterations after each merged layer: {}", taken.join(" + "));
+    let mut out = retrained.rounds.last().map(|last| round(&last.outcome)).unwrap_or_default();
+    let is_measured = !retrained.originals.is_empty();
+    if retrained.iterations() > 0 && (is_measured || retrained.rounds.len() > 1) {
+        let what = match is_measured {
+            true => "errors on labelled samples that were not drawn",
+            false => "validation losses",
+        };
+        let _ = write!(out, "\n{what}, before and after each round:\n\n{}", course(retrained));
     }
     if let (Some(ratio), Some(original)) = (retrained.ratio(), retrained.original_iterations) {
         let _ = writeln!(
@@ -114,6 +119,36 @@ pub(super) fn rounds(retrained: &Retrained) -> String {
         );
     }
     out
+}
+
+/// What each round did to the tasks: their errors where these were measured, else their losses.
+fn course(retrained: &Retrained) -> String {
+    let tasks = retrained.rounds.first().map_or(&[][..], |first| first.outcome.tasks.as_slice());
+    let columns = tasks.iter().flat_map(|task| [(task.name.as_str(), Right), ("after", Right)]);
+    let mut table =
+        Table::new([("behind", Left), ("iterations", Right)].into_iter().chain(columns));
+    if !retrained.originals.is_empty() {
+        let before = retrained.originals.iter().flat_map(|e| [error(*e), String::new()]);
+        table.row(
+            ["originals".to_owned(), String::new()].into_iter().chain(before).collect::<Vec<_>>(),
+        );
+    }
+    for round in &retrained.rounds {
+        let layer = round.layers.first().cloned().unwrap_or_default();
+        let cells =
+            [layer, count(round.outcome.iterations as u64)].into_iter().chain(changes(round));
+        table.row(cells.collect::<Vec<_>>());
+    }
+    table.render()
+}
+
+/// Each task's numbers before and after a round.
+fn changes(round: &Round) -> Vec<String> {
+    if !round.errors.is_empty() {
+        return round.errors.iter().flat_map(|e| [error(e.before), error(e.after)]).collect();
+    }
+    let losses = |task: &TaskOutcome| [loss(task.before.loss), loss(task.after.loss)];
+    round.outcome.tasks.iter().flat_map(losses).collect()
 }
 
 /// One round as text.
@@ -173,7 +208,7 @@ fn loss(mean: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::retrain::{Quality, TaskOutcome};
+    use crate::retrain::{ErrorChange, Quality, When};
 
     #[test]
     fn a_loss_without_samples_is_a_dash() {
@@ -185,5 +220,37 @@ mod tests {
         let mut rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         let row = rows.find(|row| row.first() == Some(&"a"));
         assert_eq!(row.unwrap(), ["a", "–", "0.5000", "–", "–"]);
+    }
+
+    #[test]
+    fn rounds_show_errors_where_these_were_measured_and_losses_elsewhere() {
+        let quality = |loss: f64| Quality { loss, error: None };
+        let tasks =
+            vec![TaskOutcome { name: "a".into(), before: quality(0.5), after: quality(0.25) }];
+        let outcome = Outcome { iterations: 7, tasks, ..Outcome::default() };
+        let round = |layer: &str| Round {
+            layers: vec![layer.into()],
+            outcome: outcome.clone(),
+            ..Round::default()
+        };
+        let mut retrained = Retrained {
+            when: When::PerLayer,
+            originals: Vec::new(),
+            rounds: vec![round("conv1"), round("fc2")],
+            original_iterations: None,
+        };
+        let row = |retrained: &Retrained, first: &str| -> Vec<String> {
+            let text = rounds(retrained);
+            let line = text.lines().find(|line| line.trim_start().starts_with(first));
+            line.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+        };
+        assert_eq!(row(&retrained, "fc2"), ["fc2", "7", "0.5000", "0.2500"]);
+        assert!(row(&retrained, "originals").is_empty());
+        retrained.originals = vec![0.01];
+        for round in &mut retrained.rounds {
+            round.errors = vec![ErrorChange { before: 0.125, after: 0.0625 }];
+        }
+        assert_eq!(row(&retrained, "originals"), ["originals", "1.00", "%"]);
+        assert_eq!(row(&retrained, "conv1"), ["conv1", "7", "12.50", "%", "6.25", "%"]);
     }
 }

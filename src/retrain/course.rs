@@ -108,7 +108,7 @@ impl<'a> Setup<'a> {
                 return Err(unfilled(train.len(), batch).in_model(name));
             }
             let held = if self.is_fixed { filling(held, batch) } else { held };
-            parts.push((Batches::new(train, batch, seed), held));
+            parts.push((Batches::new(train, batch, seed.wrapping_add(options.round)), held));
         }
         Ok(parts.into_iter().unzip())
     }

@@ -147,6 +147,8 @@ pub struct RetrainOptions {
     pub mix: bool,
     /// Seed of the order of samples and of the choice for validation.
     pub seed: u64,
+    /// The round of a merge, from 0. Rounds take the samples in different orders, and hold out the same ones.
+    pub round: u64,
     /// Whether new statistics of `BatchNormalization` are taken before the first step.
     pub reset_statistics: bool,
     /// Memory limit for the original nets' outputs, in bytes per task. If they need more, they are computed
@@ -170,6 +172,7 @@ impl Default for RetrainOptions {
             patience: None,
             mix: false,
             seed: 0,
+            round: 0,
             reset_statistics: false,
             memory: 1 << 30,
         }

@@ -2,6 +2,7 @@
 
 mod outputs;
 mod rates;
+mod rounds;
 
 use std::sync::Arc;
 
@@ -96,6 +97,7 @@ fn merged_by(
     let plan = rate.map(|rate| Retraining {
         when: When::PerLayer,
         lesson: lesson(&sets, &nets, calibration.backend.as_ref()),
+        tests: &[],
         options: RetrainOptions { rate: Rate::Absolute(rate), patience: None, ..options() },
         original_iterations: None,
     });
@@ -192,7 +194,7 @@ fn layers_are_merged_behind_retrained_ones_as_behind_others() {
     // The steps are too small to matter, but statistics are restarted after each layer.
     let (still, retrained, ..) = merged_by(Method::Refit, 1.0, Some(1e-12));
     let rounds = retrained.unwrap().rounds;
-    assert_eq!(rounds.iter().map(|r| r.iterations).collect::<Vec<_>>(), [30, 30]);
+    assert_eq!(rounds.iter().map(|r| r.outcome.iterations).collect::<Vec<_>>(), [30, 30]);
     for (before, after) in net(&plain, 1).iter().zip(net(&still, 1)) {
         let off =
             (before - &after).mapv(f32::abs).into_iter().max_by(f32::total_cmp).unwrap_or(0.0);

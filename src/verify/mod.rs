@@ -12,6 +12,7 @@
 mod answers;
 mod canonical;
 mod check;
+mod classes;
 mod engine;
 mod loading;
 mod measure;
@@ -35,6 +36,7 @@ use crate::runtime::{Backend, ModelSource};
 pub use answers::{Reading, misclassified};
 pub use canonical::{Finding, Form, Likeness, check_canonical};
 use check::{CONFIRMING, Check};
+pub(crate) use classes::{answers, differing};
 use engine::Engine;
 use loading::Loading;
 pub use measure::Deviation;

@@ -7,9 +7,9 @@ use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::mtz::matching::Share;
 use crate::report::Trial;
+use crate::verify::{answers, differing};
 
 use super::bisection::Bisection;
-use super::measure::{answers, differing};
 use super::search::{Choice, Search, ratio};
 use super::{Outcome, SiteNames};
 

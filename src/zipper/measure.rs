@@ -1,12 +1,11 @@
 //! Measures the loss of a task.
 
 use crate::calib::stream::Source;
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::ir::Model;
 use crate::mtz::statistics::Probe;
 use crate::report::TaskLoss;
-use crate::runtime::{Backend, ModelSource, feeds};
-use crate::verify::{Reading, misclassified};
+use crate::verify::{answers, differing};
 
 /// Samples for measuring the deviation of outputs.
 const PROBED: usize = 1024;
@@ -23,7 +22,7 @@ impl<'a> Gauge<'a> {
     /// Runs the original net on its samples.
     ///
     /// # Errors
-    /// As [`Backend::load`] and [`crate::runtime::Session::run`].
+    /// As [`answers`].
     pub(super) fn new(original: &Model, source: Source<'a>, seed: u64) -> Result<Gauge<'a>> {
         let probe = Probe::new(original, &source, PROBED, seed)?;
         let classes = answers(original, &source)?;
@@ -49,41 +48,12 @@ impl<'a> Gauge<'a> {
     }
 }
 
-/// The part of answers that differ. Further wanted ones, of samples that fill no batch, do not count.
-pub(super) fn differing(found: &[i64], wanted: &[i64]) -> f64 {
-    misclassified(found, wanted) as f64 / found.len().max(1) as f64
-}
-
-/// The answer for each sample, except for the last ones if they do not fill a batch of the net's fixed size;
-/// `None` if the net's first output holds none.
-///
-/// # Errors
-/// As [`Dataset::runs`](crate::calib::data::Dataset::runs), [`Backend::load`] and
-/// [`crate::runtime::Session::run`].
-pub(super) fn answers(net: &Model, source: &Source<'_>) -> Result<Option<Vec<i64>>> {
-    let backend: &dyn Backend = source.backend;
-    let mut session = backend.load(ModelSource::Graph(net)).in_model(&net.name)?;
-    let reading = Reading::of(&net.graph);
-    let mut all = Vec::new();
-    let ranges = source.data.runs(net.graph.fixed_batch(), source.batch).in_model(&net.name)?;
-    for range in ranges {
-        let samples = range.len();
-        let outputs = session.run(&feeds(&source.data.batch(range)?)).in_model(&net.name)?;
-        let first = outputs.first();
-        let Some(answers) = first.and_then(|output| reading.of_samples(output, samples)) else {
-            return Ok(None);
-        };
-        all.extend(answers);
-    }
-    Ok(Some(all))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::calib::data::{DataOptions, Dataset};
     use crate::ir::builder::GraphBuilder;
-    use crate::runtime::{self, RuntimeOptions};
+    use crate::runtime::{self, ModelSource, RuntimeOptions};
 
     #[test]
     fn samples_that_do_not_fill_a_fixed_batch_are_not_measured() {
@@ -103,11 +73,5 @@ mod tests {
         assert_eq!((loss.agreement, loss.error), (Some(1.0), None));
         let error = answers(&net, &source(&data.take(6))).unwrap_err().to_string();
         assert!(error.contains("a batch of 7 takes more than 6 samples"), "{error}");
-    }
-
-    #[test]
-    fn wanted_answers_beyond_those_found_do_not_count() {
-        assert_eq!(differing(&[1, 2], &[1, 3, 9]), 0.5);
-        assert_eq!(differing(&[], &[1]), 0.0);
     }
 }

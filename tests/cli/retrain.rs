@@ -69,14 +69,32 @@ fn a_merge_retrains_at_its_end_or_after_each_layer() {
     for (name, rounds) in [("end", &[10][..]), ("per-layer", &[5, 5])] {
         let (report, text) = merge(name);
         let retrained = report.retraining.unwrap();
-        let taken: Vec<usize> = retrained.rounds.iter().map(|r| r.iterations).collect();
+        let taken: Vec<usize> = retrained.rounds.iter().map(|r| r.outcome.iterations).collect();
         assert_eq!((taken.as_slice(), retrained.ratio()), (rounds, Some(100.0)));
         assert!(text.contains("100.0 times fewer iterations than the 1,000"), "{text}");
         for round in &retrained.rounds {
             let (before, after): (Vec<f64>, Vec<f64>) =
-                round.tasks.iter().map(|task| (task.before.loss, task.after.loss)).unzip();
+                round.outcome.tasks.iter().map(|task| (task.before.loss, task.after.loss)).unzip();
             let sum = |losses: &[f64]| losses.iter().sum::<f64>();
             assert!(sum(&after) <= sum(&before), "{name}: {round:?}");
+        }
+        // The digits that were not drawn have labels, which the net of clothes cannot know.
+        let [digits, clothes] = retrained.originals[..] else { panic!("{retrained:?}") };
+        assert!(digits < 0.05 && clothes > 0.5, "{digits}, {clothes}");
+        let merged: Vec<&[String]> =
+            report.layers[..2].iter().map(|layer| layer.layers.as_slice()).collect();
+        let behind: Vec<&[String]> =
+            retrained.rounds.iter().map(|round| round.layers.as_slice()).collect();
+        assert_eq!(behind, merged[2 - rounds.len()..], "{name}");
+        for round in &retrained.rounds {
+            let [digits, _] = round.errors[..] else { panic!("{round:?}") };
+            assert!(digits.before < 0.2 && digits.after < 0.2 && digits.before > 0.0, "{round:?}");
+            let shown = format!("{:.2} %", 100.0 * digits.after);
+            assert!(text.contains("labelled samples that were not drawn"), "{text}");
+            assert!(
+                text.lines().any(|line| line.contains(&round.layers[0]) && line.contains(&shown)),
+                "{text}"
+            );
         }
         assert!(report.verification.unwrap().passed());
         assert_eq!(report.layers.iter().map(|l| l.shared).collect::<Vec<_>>(), [300, 100, 0]);
@@ -101,7 +119,7 @@ fn statistics_are_taken_anew_without_training() {
     let report: Report = serde_json::from_slice(&report).unwrap();
     let rounds = report.retraining.unwrap().rounds;
     assert_eq!(
-        rounds.iter().map(|r| (r.iterations, r.normalisations)).collect::<Vec<_>>(),
+        rounds.iter().map(|r| (r.outcome.iterations, r.outcome.normalisations)).collect::<Vec<_>>(),
         [(0, 10)]
     );
     let reset = ["-o", "joint2.onnx", "--reset-bn", "--iterations", "0", "--samples", "100"];

@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::data::{DataInput, Given, TaskData, unmeasurable};
+use super::data::{DataInput, Given, TaskData, unmeasurable, unseen};
 use super::joint::Joint;
 use super::merged::Merged;
 use super::models::ModelInput;
@@ -226,7 +226,8 @@ impl Merger {
             tasks.map(|net| batch_in_parts(net.model(), calibration.batch, options.memory));
         let batch = batches.min().unwrap_or(calibration.batch);
         let teachers = self.options.retraining.teachers(&loaded)?;
-        let retraining = self.retraining(&teachers, &calibration, options.seed);
+        let tests = unseen(&data, SAMPLES);
+        let retraining = self.retraining(&teachers, &tests, &calibration, options.seed);
         let job = Job {
             calibration: &calibration,
             options: &options,
@@ -255,16 +256,18 @@ impl Merger {
         self.write(destination, &place, &joint, facts, progress)
     }
 
-    /// The retraining of a merge, if any.
+    /// The retraining of a merge, if any; `tests` are labelled samples that it does not draw.
     pub(super) fn retraining<'a>(
         &self,
         teachers: &'a [Model],
+        tests: &'a [Dataset],
         calibration: &'a Calibration,
         seed: u64,
     ) -> Option<Retraining<'a>> {
         self.options.retraining.plan(&Classroom {
             teachers,
             data: &calibration.data,
+            tests,
             common: self.given().is_common(),
             backend: calibration.backend.as_ref(),
             batch: calibration.batch,

@@ -93,7 +93,7 @@ impl Facts<'_> {
     /// Whether the user stopped retraining and waits for the end.
     pub(crate) fn was_stopped(&self) -> bool {
         let rounds = self.outcome.retrained.iter().flat_map(|r| &r.rounds);
-        rounds.last().is_some_and(|r| r.ending == Ending::Interrupted)
+        rounds.last().is_some_and(|r| r.outcome.ending == Ending::Interrupted)
     }
 
     pub(crate) fn report(

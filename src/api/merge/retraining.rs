@@ -27,6 +27,8 @@ pub(super) struct Classroom<'a> {
     pub(super) teachers: &'a [Model],
     /// Samples of each task.
     pub(super) data: &'a [Dataset],
+    /// Labelled samples of each task that are not among them; may be empty.
+    pub(super) tests: &'a [Dataset],
     /// Whether all models see the same samples.
     pub(super) common: bool,
     pub(super) backend: &'a dyn Backend,
@@ -104,6 +106,7 @@ impl RetrainingOptions {
                 checkpoint: None,
                 resume: false,
             },
+            tests: classroom.tests,
             options,
             original_iterations: self.original_iterations,
         })

@@ -31,9 +31,9 @@ use crate::progress::Progress;
 use outlook::{LaterCosts, Outlook, View};
 use pairing::PairChoice;
 
-/// Called with the joint model between two merged layers (line 10 of Algorithm 1); returns whether it
-/// changed weights.
-pub type Between<'a> = dyn FnMut(&mut JointModel) -> Result<bool> + 'a;
+/// Called with the joint model between two merged layers (line 10 of Algorithm 1), and with the record of the
+/// layer that was merged last; returns whether it changed weights.
+pub type Between<'a> = dyn FnMut(&mut JointModel, &SiteRecord) -> Result<bool> + 'a;
 
 /// Inputs of a merge besides the nets.
 pub struct DriverInputs<'a> {
@@ -143,8 +143,11 @@ impl<'a> Driver<'a> {
                 self.restart(place);
             }
             if site.is_common() {
-                let has_merged = records.iter().any(SiteRecord::is_zipped);
-                if has_merged && self.can_share(site)? && between(self.joint)? {
+                let last = records.iter().rfind(|record| record.is_zipped());
+                if let Some(last) = last
+                    && self.can_share(site)?
+                    && between(self.joint, last)?
+                {
                     self.restart(place);
                 }
                 records.push(self.site(site)?);

@@ -107,7 +107,7 @@ fn driven_after<R>(
 }
 
 fn merged(options: &MergeOptions) -> (Vec<SiteRecord>, JointModel) {
-    driven(options, |driver| driver.run(&mut |_| Ok(false)).unwrap())
+    driven(options, |driver| driver.run(&mut |_, _| Ok(false)).unwrap())
 }
 
 /// The layer called `name` of a task.
@@ -138,7 +138,7 @@ fn statistics_that_another_merge_left_change_nothing() {
     };
     let after = |originals| {
         let options = options(Method::Refit, 0.5);
-        driven_after(Some(originals), &options, |d| d.run(&mut |_| Ok(false)).unwrap())
+        driven_after(Some(originals), &options, |d| d.run(&mut |_, _| Ok(false)).unwrap())
     };
     let originals = Originals::default();
     let first = after(&originals);
@@ -196,17 +196,16 @@ fn nothing_shared_changes_no_weight() {
 
 #[test]
 fn between_is_asked_before_each_layer_but_the_first() {
-    let mut asked = 0;
+    let mut merged = Vec::new();
     let options = options(Method::Mtz, 0.5);
-    driven(&options, |driver| {
-        driver.run(&mut |_| {
-            asked += 1;
+    let (records, _) = driven(&options, |driver| {
+        driver.run(&mut |_, last| {
+            merged.push(last.layers.clone());
             Ok(false)
         })
-    })
-    .0
-    .unwrap();
-    assert_eq!(asked, 2);
+    });
+    let records = records.unwrap();
+    assert_eq!(merged, [&records[0], &records[1]].map(|record| record.layers.clone()));
 }
 
 #[test]
