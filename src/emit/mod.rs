@@ -12,6 +12,7 @@ mod builder;
 mod filled;
 mod forms;
 mod inputs;
+mod joined;
 mod names;
 mod nodes;
 mod recipe;
@@ -109,8 +110,9 @@ pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
         outputs = sums.finish(&mut builder, outputs);
     }
     name_outputs(joint, &mut builder, &outputs);
-    let Builder { mut graph, placed, .. } = builder;
+    let Builder { mut graph, mut placed, .. } = builder;
     graph.remove_dead_nodes();
+    joined::join_layers(&mut graph, &mut placed);
     let recipe = recipe::write(joint, &graph, &placed)?;
     if options.form == Form::Switch {
         graph = forms::switch::switch(joint, graph, &inputs)?;

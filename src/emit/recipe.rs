@@ -11,7 +11,7 @@ mod restore;
 mod write;
 
 use super::filled::fill;
-use crate::canon::regroup;
+use crate::canon::{regroup, rejoin};
 use crate::error::{Error, ErrorKind};
 use crate::ir::{Model, ValueId};
 use crate::mtz::joint::JointModel;
@@ -42,6 +42,8 @@ pub(super) struct Placed {
     pub(super) start: usize,
     /// Whether the target holds the block with its two axes swapped.
     pub(super) transposed: bool,
+    /// The axis of the target along which the block has these indices, if it holds other blocks, too.
+    pub(super) within: Option<(usize, Vec<usize>)>,
 }
 
 impl Placed {
@@ -52,7 +54,27 @@ impl Placed {
         source: ValueId,
         parts: Vec<(usize, Vec<usize>)>,
     ) -> Self {
-        Placed { task, source, parts, target, plus: None, start: 0, transposed: false }
+        Placed {
+            task,
+            source,
+            parts,
+            target,
+            plus: None,
+            start: 0,
+            transposed: false,
+            within: None,
+        }
+    }
+
+    /// Notes only where the block begins, if it is a run of rows of its target.
+    pub(super) fn begin_at_row(&mut self) {
+        let Some((0, rows)) = &self.within else { return };
+        if let Some(first) =
+            rows.first().copied().filter(|first| (*first..).zip(rows).all(|(a, b)| a == *b))
+        {
+            self.start = first;
+            self.within = None;
+        }
     }
 }
 
@@ -61,12 +83,14 @@ pub fn is_joint(model: &Model) -> bool {
     model.metadata.contains_key(RECIPE_KEY)
 }
 
-/// One task of a joint model as a plain net, grouped convolutions as its original has them.
+/// One task of a joint model as a plain net, grouped convolutions and layers with split rows as its original has
+/// them.
 pub fn plain_task(joint: &JointModel, task: usize) -> Model {
     let task = &joint.tasks()[task];
     let producer = super::PRODUCER.to_owned();
     let mut model = Model { name: task.name().to_owned(), producer, ..task.model().clone() };
     regroup(&mut model);
+    rejoin(&mut model);
     fill(&mut model.graph);
     model
 }

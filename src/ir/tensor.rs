@@ -73,6 +73,32 @@ impl Tensor {
         Some(Tensor { dtype: self.dtype, dims, data: data.into() })
     }
 
+    /// Tensors of one type behind each other along an axis; `None` if their other extents differ, or elements are no
+    /// whole bytes.
+    pub(crate) fn joined(parts: &[&Tensor], axis: usize) -> Option<Tensor> {
+        let first = *parts.first()?;
+        let size = first.dtype.size()?;
+        let (outer, inner) = (first.dims.get(..axis)?, first.dims.get(axis + 1..)?);
+        let mut count = 0usize;
+        for part in parts {
+            let is_like = part.dtype == first.dtype
+                && part.dims.get(..axis)? == outer
+                && part.dims.get(axis + 1..)? == inner;
+            count = count.checked_add(*part.dims.get(axis).filter(|_| is_like)?)?;
+        }
+        let inner = inner.iter().product::<usize>() * size;
+        let mut data = Vec::new();
+        for o in 0..outer.iter().product::<usize>() {
+            for part in parts {
+                let run = part.dims.get(axis)? * inner;
+                data.extend_from_slice(part.data.get(o * run..(o + 1) * run)?);
+            }
+        }
+        let mut dims = first.dims.clone();
+        *dims.get_mut(axis)? = count;
+        Some(Tensor { dtype: first.dtype, dims, data: data.into() })
+    }
+
     /// A matrix with its axes exchanged; `None` for other tensors, and where elements are neither whole nor half
     /// bytes.
     pub fn transposed(&self) -> Option<Tensor> {

@@ -74,7 +74,8 @@ fn samples(model: &Model, count: usize) -> Dataset {
     Dataset::synthetic(session.inputs(), count, 1, &DataOptions::default()).unwrap()
 }
 
-fn merged(nets: [Model; 2], share: f64, method: Method, biases: Biases) -> JointModel {
+/// The joint model of two nets on made-up samples.
+pub fn merged(nets: [Model; 2], share: f64, method: Method, biases: Biases) -> JointModel {
     let data = samples(&nets[0], 40);
     let mut budget = Budget::uniform(Share::Fraction(share));
     budget.set_biases(biases);
@@ -83,7 +84,7 @@ fn merged(nets: [Model; 2], share: f64, method: Method, biases: Biases) -> Joint
 }
 
 /// Numbers of nodes by operator; convolutions by operator and number of groups.
-fn nodes(model: &Model) -> BTreeMap<String, usize> {
+pub fn nodes(model: &Model) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for (_, node) in model.graph.nodes() {
         let groups = node.int("group", 0);
@@ -93,7 +94,8 @@ fn nodes(model: &Model) -> BTreeMap<String, usize> {
     counts
 }
 
-fn is_right_in_every_form(joint: &JointModel) {
+/// Checks outputs, recovered weights and sizes of each form.
+pub fn is_right_in_every_form(joint: &JointModel) {
     let batch = samples(joint.tasks()[0].model(), 5).batch(0..5).unwrap();
     let alone: Vec<ArrayD<f32>> =
         joint.tasks().iter().map(|t| run(t.model(), &batch).remove(0)).collect();

@@ -23,6 +23,7 @@ mod reshapes;
 mod retraining;
 mod rewrite;
 mod several;
+mod split_rows;
 mod states;
 mod support;
 mod tokens;

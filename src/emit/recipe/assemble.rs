@@ -123,7 +123,7 @@ impl<'a> Assembly<'a> {
     /// The codes of a weight of these extents that is one block, whose entries may have other places in it.
     fn codes(&self, from: ValueId, block: &BlockRecipe, dims: &[usize]) -> Option<Codes> {
         let codes = self.joint.codes(from)?.clone();
-        if block.parts.is_empty() {
+        if block.parts.is_empty() && block.within.is_none() {
             return Some(codes);
         }
         let moved = |codes: Codes, (axis, list): &(usize, usize)| {
@@ -133,7 +133,8 @@ impl<'a> Assembly<'a> {
             }
             codes.select(*axis, &order.into_iter().collect::<Option<Vec<usize>>>()?)
         };
-        let is_plain = !block.transposed && block.start == 0 && block.plus.is_none();
+        let is_plain =
+            !block.transposed && block.start == 0 && block.plus.is_none() && block.within.is_none();
         if is_plain { block.parts.iter().try_fold(codes, moved) } else { None }
     }
 
@@ -153,7 +154,17 @@ impl<'a> Assembly<'a> {
             true => self.swapped.entry(from).or_insert(stored.transposed()?),
             false => stored,
         };
-        let copied = whole.put(stored, block.start, &block.parts, self.lists)?;
+        let Some((axis, list)) = block.within else {
+            let copied = whole.put(stored, block.start, &block.parts, self.lists)?;
+            self.work = self.work.checked_sub(copied)?;
+            return Some(());
+        };
+        let places = self.lists.get(list)?;
+        let each = stored.data.len().checked_div(*stored.dims.get(axis)?)?;
+        let cost = each.checked_add(1)?.checked_mul(places.len())?;
+        self.work = self.work.checked_sub(cost)?;
+        let part = stored.select(axis, places)?;
+        let copied = whole.put(&part, block.start, &block.parts, self.lists)?;
         self.work = self.work.checked_sub(copied)?;
         Some(())
     }
@@ -187,7 +198,8 @@ fn unchanged(
     dtype: DataType,
 ) -> Option<(Tensor, Option<Codes>)> {
     let [block] = weight.blocks.as_slice() else { return None };
-    let is_whole = block.parts.is_empty() && block.start == 0 && !block.transposed;
+    let is_whole =
+        block.parts.is_empty() && block.start == 0 && !block.transposed && block.within.is_none();
     let from = joint.value_named(&block.from).filter(|_| is_whole && block.plus.is_none())?;
     let tensor = joint.initializer(from)?;
     let fits = tensor.dims == dims && tensor.dtype == dtype;

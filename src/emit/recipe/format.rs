@@ -18,6 +18,9 @@ const VERSION: u32 = 2;
 /// Version of a recipe with sums, which readers of the other would misread.
 const WITH_SUMS: u32 = 3;
 
+/// Version of a recipe with blocks at any indices of an initializer, and perhaps with sums.
+const WITH_PLACES: u32 = 4;
+
 /// Limit of the compression ratio, beyond one mebibyte, so that a short text cannot unpack to a huge
 /// one. A recipe with a higher ratio is stored uncompressed.
 const MOST_RATIO: usize = 100;
@@ -73,6 +76,10 @@ pub(super) struct BlockRecipe {
     /// Whether the initializer holds the block with its two axes swapped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) transposed: bool,
+    /// An axis of the initializer, with the number of the list of the block's indices along it; the block is
+    /// complete along the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) within: Option<(usize, usize)>,
 }
 
 fn is_zero(start: &usize) -> bool {
@@ -98,7 +105,13 @@ pub(super) fn encode(mut recipe: Recipe) -> Result<String> {
         bytes = packed(Compression::none()).map_err(failed)?;
     }
     let has_sums = recipe.tasks.iter().any(|task| !task.based.is_empty());
-    let version = if has_sums { WITH_SUMS } else { VERSION };
+    let weights = recipe.tasks.iter().flat_map(|task| &task.weights);
+    let has_places = weights.flat_map(|weight| &weight.blocks).any(|block| block.within.is_some());
+    let version = match (has_places, has_sums) {
+        (true, _) => WITH_PLACES,
+        (false, true) => WITH_SUMS,
+        (false, false) => VERSION,
+    };
     Ok(format!("{version}:{}", STANDARD.encode(bytes)))
 }
 
@@ -111,11 +124,11 @@ pub(super) fn decode(text: &str) -> Result<Recipe> {
     // The first version was JSON.
     let version: u32 =
         if text.starts_with('{') { 1 } else { version.parse().map_err(|_| damaged())? };
-    if ![VERSION, WITH_SUMS].contains(&version) {
+    if ![VERSION, WITH_SUMS, WITH_PLACES].contains(&version) {
         return Err(Error::new(
             ErrorKind::Unsupported,
             format!(
-                "the joint model's recipe has version {version}, and up to {WITH_SUMS} is read here"
+                "the joint model's recipe has version {version}, and up to {WITH_PLACES} is read here"
             ),
         )
         .hint("use the version of onnx-zip that wrote it, or merge the models again"));
@@ -201,7 +214,7 @@ mod tests {
     #[test]
     fn other_versions_are_named() {
         for (text, version) in
-            [("{\"version\":1,\"tasks\":[]}", "version 1"), ("4:AAAA", "version 4")]
+            [("{\"version\":1,\"tasks\":[]}", "version 1"), ("5:AAAA", "version 5")]
         {
             let error = decode(text).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported);

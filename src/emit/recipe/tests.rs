@@ -103,6 +103,7 @@ fn repeated(count: usize, dims: &str, times: usize) -> TaskRecipe {
         parts: vec![(0, 0)],
         start: 0,
         transposed: false,
+        within: None,
     };
     let blocks = || (0..times).map(|_| block()).collect();
     let weights = names.into_iter().map(|name| WeightRecipe { name, blocks: blocks() }).collect();
@@ -122,4 +123,37 @@ fn all_weights_together_have_bounds() {
     assert!(!fits(100, "1000", 1), "memory");
     assert!(!fits(1, "1000", 100), "time");
     assert!(!fits(1, "1000000", 1) && !fits(1, "0,1152921504606846976", 1));
+}
+
+#[test]
+fn blocks_at_places_of_an_initializer_are_checked() {
+    let mut graph = Graph::new("joint");
+    let numbers: Vec<f32> = (0..8).map(|n| n as f32).collect();
+    let matrix = ndarray::ArrayD::from_shape_vec(vec![2, 4], numbers).unwrap();
+    graph.add_initializer("w", Tensor::from_f32(&matrix));
+    let mut b = GraphBuilder::new("net", 13);
+    let (x, w) = (b.input("x", "2,3"), b.input("own", "2,3"));
+    let y = b.op("Add", "y", &[x, w], []);
+    let net = onnx::encode(&b.build(&[y])).unwrap();
+    let own = |within: (usize, usize), lists: &[Vec<usize>]| {
+        let blocks = vec![BlockRecipe {
+            from: "w".into(),
+            plus: None,
+            parts: Vec::new(),
+            start: 0,
+            transposed: false,
+            within: Some(within),
+        }];
+        let weights = vec![WeightRecipe { name: "own".into(), blocks }];
+        let name = "a".to_owned();
+        let task = TaskRecipe { name, graph: net.clone(), weights, ..TaskRecipe::default() };
+        let (net, _) = Assembly::new(&graph, lists, 2).net(&task).ok()?;
+        let value = net.graph.value_named("own")?;
+        Some(net.graph.initializer(value)?.to_f32().ok()?.into_raw_vec_and_offset().0)
+    };
+    let lists = [vec![3, 0, 2], vec![0, 1, 4], vec![0, 1], vec![0; 1 << 20]];
+    assert_eq!(own((1, 0), &lists).unwrap(), [3.0, 0.0, 2.0, 7.0, 4.0, 6.0]);
+    for other in [(1, 1), (1, 2), (1, 3), (0, 2), (0, 0), (2, 0), (1, 4)] {
+        assert!(own(other, &lists).is_none(), "{other:?}");
+    }
 }

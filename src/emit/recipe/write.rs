@@ -112,6 +112,7 @@ impl Places<'_> {
             !whole.dims.get(*axis).is_some_and(|d| indices.iter().copied().eq(0..*d))
         });
         let parts = cut.map(|(axis, list)| (*axis, self.number(list))).collect();
+        let within = place.within.as_ref().map(|(axis, list)| (*axis, self.number(list)));
         let name = |value: ValueId| self.graph.value(value).name.clone();
         BlockRecipe {
             from: name(place.target),
@@ -119,6 +120,7 @@ impl Places<'_> {
             parts,
             start: place.start,
             transposed: place.transposed,
+            within,
         }
     }
 
