@@ -9,6 +9,7 @@ with the same defaults.
 
 import os
 import tempfile
+from numbers import Integral
 from pathlib import Path
 
 from . import _inputs, _native
@@ -107,11 +108,10 @@ def merge(
         raise TypeError("merge() needs models, or a plan")
     if allow_changed and plan is None:
         raise TypeError("merge() takes allow_changed beside a plan only")
+    given = arguments("merge", options)
     found, names = _inputs.models([] if models is None else models)
-    # Without models, all see the same samples, or the list says which is whose.
     sets = _inputs.data(data, names, len(found), _drawn(options))
     plans = (_path(plan), bool(allow_changed), _path(save_plan))
-    given = arguments("merge", options)
     heard = listener(progress)
     try:
         native = _native.merge(
@@ -261,7 +261,7 @@ def verify(joint, models, data=None, *, progress=False, **options):
         told, text = _native.verify(
             os.fspath(joint),
             found,
-            _inputs.data(data, names, len(found), options.get("samples")),
+            _inputs.data(data, names, len(found), _drawn(options, None)),
             arguments("verify", options),
             heard,
         )
@@ -300,7 +300,7 @@ def retrain(joint, teachers=(), data=None, *, progress=False, **options):
         native, told, text = _native.retrain(
             os.fspath(joint),
             found,
-            _inputs.data(data, names or tasks, len(tasks), options.get("samples")),
+            _inputs.data(data, names or tasks, len(tasks), _drawn(options, None)),
             arguments("retrain", options),
             heard,
         )
@@ -422,9 +422,10 @@ def calibrate(model=None, data=None, *, output, merge=None, progress=False, **op
         heard.close()
 
 
-def _drawn(options):
-    """The number of samples that the statistics of a model take."""
-    return options.get("samples") or _DRAWN
+def _drawn(options, otherwise=_DRAWN):
+    """The number of samples that work takes: as given, or else those of a model's statistics."""
+    given = options.get("samples")
+    return given if isinstance(given, Integral) else otherwise
 
 
 def _tasks(joint):

@@ -67,16 +67,6 @@ def spooled(batches, drawn):
     batches = batches(most)
     spooler, names, read = _native.Spooler(), None, 0
     for number, batch in enumerate(_whole(iter(batches.items)), 1):
-        try:
-            names, arrays = columns(batch, names)
-            if any(one.ndim == 0 for one in arrays):
-                raise DataError("a single value is no batch: its first axis would count samples")
-            spooler.push(names, arrays)
-        except DataError as error:
-            raise DataError(f"batch {number}: {error}") from error
-        except (TypeError, ValueError) as error:
-            raise DataError(f"batch {number} holds no arrays ({error})") from error
-        read += len(arrays[0]) if arrays else 0
         # Data of a known length ends.
         if batches.total is None and read >= most:
             warnings.warn(
@@ -86,6 +76,16 @@ def spooled(batches, drawn):
                 stacklevel=2,
             )
             break
+        try:
+            names, arrays = columns(batch, names)
+            if any(one.ndim == 0 for one in arrays):
+                raise DataError("a single value is no batch: its first axis would count samples")
+        except DataError as error:
+            raise DataError(f"batch {number}: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise DataError(f"batch {number} holds no arrays ({error})") from error
+        spooler.push(names, arrays)
+        read += len(arrays[0]) if arrays else 0
     return spooler.finish()
 
 
