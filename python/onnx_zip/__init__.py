@@ -9,6 +9,7 @@ with the same defaults.
 
 import os
 import tempfile
+from numbers import Integral
 from pathlib import Path
 
 from . import _inputs, _native
@@ -39,11 +40,24 @@ __all__ = [
     "verify",
 ]
 
+# Samples that a merge draws where ``samples`` is not given.
+_DRAWN = 10_000
+
 find_onnxruntime()
 
 
 @documented("merge")
-def merge(models, data=None, *, statistics=None, progress=False, **options):
+def merge(
+    models=None,
+    data=None,
+    *,
+    plan=None,
+    allow_changed=False,
+    save_plan=None,
+    statistics=None,
+    progress=False,
+    **options,
+):
     """Merge trained models into one smaller multi-task model.
 
     Neurons or layers that do nearly the same are stored once, with weights that serve all tasks, and
@@ -55,14 +69,23 @@ def merge(models, data=None, *, statistics=None, progress=False, **options):
     ----------
     models : dict or list
         The models: paths, bytes or ``onnx.ModelProto``. The keys of a dict name the tasks; models in a
-        list are named after their files. A joint model counts for all its tasks.
+        list are named after their files. A joint model counts for all its tasks. Optional with a
+        ``plan``.
     data : optional
         Samples such as the models see: a path (``.npz``, ``.npy`` or a folder of images), an array whose
         first axis counts samples, a dict of arrays by the names of the inputs, a tuple of arrays in the
-        inputs' order, or any iterable of batches of these, such as a torch ``DataLoader``. An array
-        called ``labels``, or one array more than there are inputs, holds labels. Give one set for all
-        models, a dict of sets by the names of the tasks, or a list with one set per model. Arrays are
-        not copied; iterables are read once, into a temporary file, and need not fit into memory.
+        inputs' order, or any iterable of batches or samples, such as a torch ``DataLoader``. An array
+        called ``labels``, or one array more than there are inputs, holds labels: numbers or words. Give
+        one set for all models, a dict of sets by the names of the tasks, or a list with one set per
+        model. Arrays are not copied; iterables are read once, into a temporary file, and need not fit
+        into memory. One that does not tell its length is read up to twice ``samples``.
+    plan : str or os.PathLike, optional
+        Repeats the merge of a plan; models, data and options given here replace those of the plan.
+    allow_changed : bool, default: False
+        Follows the plan even if models or samples differ from those it was made with.
+    save_plan : str or os.PathLike, optional
+        Where to write a plan of the merge: a TOML file for editing and repeating it. It holds only
+        models and samples that are files.
     statistics : onnx_zip.distributed.RayStatistics, optional
         Takes statistics on a cluster in place of this process.
     progress : bool or callable, default: False
@@ -81,12 +104,19 @@ def merge(models, data=None, *, statistics=None, progress=False, **options):
         With the sentence that the command line prints. ``RequirementError`` if the joint model does not
         meet ``require``; its attribute ``joint`` is the joint model.
     """
-    found, names = _inputs.models(models)
-    sets = _inputs.data(data, names)
+    if models is None and plan is None:
+        raise TypeError("merge() needs models, or a plan")
+    if allow_changed and plan is None:
+        raise TypeError("merge() takes allow_changed beside a plan only")
     given = arguments("merge", options)
+    found, names = _inputs.models([] if models is None else models)
+    sets = _inputs.data(data, names, len(found), _drawn(options))
+    plans = (_path(plan), bool(allow_changed), _path(save_plan))
     heard = listener(progress)
     try:
-        native = _native.merge(found, names, sets, given, (program(), _crew(statistics)), heard)
+        native = _native.merge(
+            (found, names), sets, given, plans, (program(), _crew(statistics)), heard
+        )
     finally:
         heard.close()
         if statistics is not None:
@@ -98,6 +128,10 @@ def merge(models, data=None, *, statistics=None, progress=False, **options):
     if worse is not None:
         heard.warn(worse)
     return joint
+
+
+def _path(given):
+    return None if given is None else os.fspath(given)
 
 
 def _crew(statistics):
@@ -160,7 +194,7 @@ def frontier(
         The points with their sizes and losses, and the knee of the curve; notebooks draw it.
     """
     found, names = _inputs.models(models)
-    sets = _inputs.data(data, names)
+    sets = _inputs.data(data, names, len(found), _drawn(options))
     heard = listener(progress)
     try:
         (told, text), html, csv, markdown = _native.frontier(
@@ -170,8 +204,8 @@ def frontier(
             arguments("frontier", options),
             (
                 _crew(statistics),
-                None if plans is None else os.fspath(plans),
-                None if keep is None else os.fspath(keep),
+                _path(plans),
+                _path(keep),
             ),
             heard,
         )
@@ -227,7 +261,7 @@ def verify(joint, models, data=None, *, progress=False, **options):
         told, text = _native.verify(
             os.fspath(joint),
             found,
-            _inputs.data(data, names),
+            _inputs.data(data, names, len(found), _drawn(options, None)),
             arguments("verify", options),
             heard,
         )
@@ -260,12 +294,13 @@ def retrain(joint, teachers=(), data=None, *, progress=False, **options):
         The retrained model, with the report of its training.
     """
     found, names = _inputs.models(_in_order(teachers, joint))
+    tasks = _tasks(joint)
     heard = listener(progress)
     try:
         native, told, text = _native.retrain(
             os.fspath(joint),
             found,
-            _inputs.data(data, names or _tasks(joint)),
+            _inputs.data(data, names or tasks, len(tasks), _drawn(options, None)),
             arguments("retrain", options),
             heard,
         )
@@ -335,7 +370,7 @@ def prune(model, data=None, *, output=None, progress=False, **options):
         try:
             told, text = _native.prune(
                 _inputs.model(model),
-                _inputs.data(data, []),
+                _inputs.data(data, [], 1, _drawn(options)),
                 arguments("prune", options),
                 os.fspath(path),
                 heard,
@@ -378,13 +413,19 @@ def calibrate(model=None, data=None, *, output, merge=None, progress=False, **op
             raise TypeError("calibrate() needs a model and data")
         _native.calibrate(
             _inputs.model(model),
-            _inputs.data(data, []),
+            _inputs.data(data, [], 1, _drawn(options)),
             arguments("calibrate", options),
             os.fspath(output),
             heard,
         )
     finally:
         heard.close()
+
+
+def _drawn(options, otherwise=_DRAWN):
+    """The number of samples that work takes: as given, or else those of a model's statistics."""
+    given = options.get("samples")
+    return given if isinstance(given, Integral) else otherwise
 
 
 def _tasks(joint):

@@ -1,7 +1,7 @@
 """Types of onnx_zip, written by stubs.py from the table of options."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -23,11 +23,12 @@ _Samples = _Path | _Batch | Iterable[_Batch]
 _Data = _Samples | Mapping[str, _Samples] | Sequence[_Samples] | None
 _Progress = bool | Callable[[str, int, int], object]
 
-class Report:
+class Report(Mapping[str, Any]):
     def to_dict(self) -> dict[str, Any]: ...
     def save(self, path: _Path) -> None: ...
-    def keys(self) -> Iterable[str]: ...
     def __getitem__(self, key: str) -> Any: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __len__(self) -> int: ...
     def _repr_html_(self) -> str | None: ...
 
 class Verification(Report):
@@ -77,18 +78,21 @@ def fix(
     progress: _Progress = False,
 ) -> bytes | None: ...
 def merge(
-    models: _Models,
+    models: _Models | None = None,
     data: _Data = None,
     *,
+    plan: _Path | None = None,
+    allow_changed: bool = False,
+    save_plan: _Path | None = None,
     statistics: RayStatistics | None = None,
     progress: _Progress = False,
     batchnorm: Literal['fold', 'per-task'] = 'fold',
     preprocess: _Path | Sequence[_Path] | None = None,
-    column: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
+    column: Mapping[str, str] | str | Sequence[Mapping[str, str] | str] | None = None,
     scale: float | str | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
-    resize: str | None = None,
+    resize: tuple[int, int] | str | None = None,
     layout: str | None = None,
     part: str | None = None,
     dim: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
@@ -167,11 +171,11 @@ def frontier(
     progress: _Progress = False,
     batchnorm: Literal['fold', 'per-task'] = 'fold',
     preprocess: _Path | Sequence[_Path] | None = None,
-    column: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
+    column: Mapping[str, str] | str | Sequence[Mapping[str, str] | str] | None = None,
     scale: float | str | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
-    resize: str | None = None,
+    resize: tuple[int, int] | str | None = None,
     layout: str | None = None,
     part: str | None = None,
     dim: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
@@ -213,6 +217,7 @@ def frontier(
     inputs: Literal['auto', 'shared', 'separate'] = 'auto',
     no_recipe: bool = False,
     points: int = 10,
+    measure: int | None = None,
     latency: bool = False,
 ) -> Frontier: ...
 def verify(
@@ -222,11 +227,11 @@ def verify(
     *,
     progress: _Progress = False,
     preprocess: _Path | Sequence[_Path] | None = None,
-    column: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
+    column: Mapping[str, str] | str | Sequence[Mapping[str, str] | str] | None = None,
     scale: float | str | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
-    resize: str | None = None,
+    resize: tuple[int, int] | str | None = None,
     layout: str | None = None,
     part: str | None = None,
     dim: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
@@ -248,11 +253,11 @@ def retrain(
     *,
     progress: _Progress = False,
     preprocess: _Path | Sequence[_Path] | None = None,
-    column: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
+    column: Mapping[str, str] | str | Sequence[Mapping[str, str] | str] | None = None,
     scale: float | str | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
-    resize: str | None = None,
+    resize: tuple[int, int] | str | None = None,
     layout: str | None = None,
     part: str | None = None,
     dim: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
@@ -289,11 +294,11 @@ def prune(
     sparsity: float | str,
     method: Literal['l-obs', 'magnitude'] = 'l-obs',
     preprocess: _Path | Sequence[_Path] | None = None,
-    column: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
+    column: Mapping[str, str] | str | Sequence[Mapping[str, str] | str] | None = None,
     scale: float | str | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
-    resize: str | None = None,
+    resize: tuple[int, int] | str | None = None,
     layout: str | None = None,
     part: str | None = None,
     dim: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
@@ -317,11 +322,11 @@ def calibrate(
     progress: _Progress = False,
     batchnorm: Literal['fold', 'per-task'] = 'fold',
     preprocess: _Path | Sequence[_Path] | None = None,
-    column: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,
+    column: Mapping[str, str] | str | Sequence[Mapping[str, str] | str] | None = None,
     scale: float | str | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
-    resize: str | None = None,
+    resize: tuple[int, int] | str | None = None,
     layout: str | None = None,
     part: str | None = None,
     dim: Mapping[str, float | str] | str | Sequence[Mapping[str, float | str] | str] | None = None,

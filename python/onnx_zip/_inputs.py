@@ -1,25 +1,16 @@
 """Models and samples in all forms that functions take."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from . import _native
+from ._columns import array, columns, is_array, is_column, values
+from ._spooled import batches_of, spooled
 from .errors import DataError, UsageError
 
-# Types that the library does not take, and the smallest types that hold all their values.
-_NEAREST = {
-    "int16": np.int32,
-    "uint16": np.int32,
-    "uint32": np.int64,
-    "uint64": np.int64,
-    "float128": np.float64,
-}
-
-
-# Samples per batch read from a data set.
-_BATCH = 256
+__all__ = ["array", "data", "model", "models", "value"]
 
 
 def model(given):
@@ -53,92 +44,74 @@ def models(given):
     return [model(m) for m in given], []
 
 
-def data(given, names):
-    """Samples for all models, or one set per model."""
+def data(given, names, count, drawn=None):
+    """Samples for all models, or one set per model.
+
+    ``names`` are those of the models, if they have some, and ``count`` is their number. ``drawn`` is the
+    number of samples that the work uses; ``None`` for all.
+    """
     if given is None:
         return []
     if isinstance(given, Mapping) and names and set(given) == set(names):
-        return [_samples(given[name]) for name in names]
+        return [_samples(given[name], drawn) for name in names]
     if isinstance(given, Mapping) and names and set(given) & set(names):
         missing = ", ".join(name for name in names if name not in given)
         if missing:
             raise UsageError(f"there is no data for {missing}")
-    if isinstance(given, list) and given and not _are_batches(given):
-        return [_samples(one) for one in given]
-    return [_samples(given)]
+    if isinstance(given, (list, tuple)) and given and _is_per_model(given, count):
+        return [_samples(one, drawn) for one in given]
+    return [_samples(given, drawn)]
 
 
-def _are_batches(given):
-    """Whether a list holds batches of one data set, not one data set per model."""
-    return not any(_is_source(one) for one in given)
+def _is_per_model(given, count):
+    """Whether a list or tuple holds one set per model, not batches or columns of one set."""
+    if all(isinstance(one, tuple) for one in given):
+        return len(given) == count
+    return isinstance(given, list) and any(_is_source(one) for one in given)
 
 
 def _is_source(one):
     is_path = isinstance(one, (str, os.PathLike))
-    return is_path or _is_array(one) or isinstance(one, (Mapping, _native.Data)) or _is_loader(one)
+    return is_path or is_array(one) or isinstance(one, (Mapping, _native.Data)) or _is_loader(one)
 
 
 def _is_loader(one):
-    return isinstance(one, Iterable) and not isinstance(one, (tuple, list))
+    """Whether it yields batches or samples, and is no batch itself."""
+    is_plain = isinstance(one, (Sequence, Mapping)) or is_array(one)
+    return not is_plain and batches_of(one) is not None
 
 
-def _is_array(one):
-    return hasattr(one, "__array__") or hasattr(one, "__array_interface__")
-
-
-def _samples(given):
+def _samples(given, drawn):
     if isinstance(given, _native.Data):
         return given
     if isinstance(given, (str, os.PathLike)):
         return _native.Data.path(os.fspath(given))
-    if _is_array(given) or _is_arrays(given):
-        names, arrays = _arrays(given)
-        return _native.Data.arrays(names, arrays)
-    if hasattr(given, "with_format") and hasattr(given, "iter"):
-        # A data set of Hugging Face yields single samples; its own method cuts batches.
-        return _spooled(given.with_format("numpy").iter(batch_size=_BATCH))
-    if isinstance(given, Iterable):
-        return _spooled(given)
-    raise TypeError(
-        "samples are a path, an array, a dict or tuple of arrays, or an iterable of batches,"
-        f" not {type(given).__name__}"
-    )
-
-
-def _is_arrays(given):
-    values = given.values() if isinstance(given, Mapping) else given
-    return isinstance(given, (Mapping, tuple)) and all(_is_array(value) for value in values)
-
-
-def _arrays(given):
-    """Names, if there are some, and arrays."""
     if isinstance(given, Mapping):
-        found = {str(name): array(value) for name, value in given.items()}
-        # Texts and paths are not inputs of a model.
-        numbers = {name: a for name, a in found.items() if a.dtype.kind not in "OSU"}
-        return list(numbers), list(numbers.values())
-    if isinstance(given, (tuple, list)):
-        return None, [array(value) for value in given]
-    return None, [array(given)]
+        _refuse_sets(given)
+        return _native.Data.arrays(*columns(given))
+    if is_array(given) or isinstance(given, tuple) and all(map(is_column, given)):
+        return _native.Data.arrays(*columns(given))
+    if isinstance(given, list) and given and is_column(given):
+        return _native.Data.arrays(None, [values("data", given)])
+    batches = None if isinstance(given, (bytes, bytearray, set, frozenset)) else batches_of(given)
+    if batches is None:
+        raise TypeError(
+            "samples are a path, an array, a dict or tuple of arrays, or an iterable of batches,"
+            f" not {type(given).__name__}"
+        )
+    return spooled(batches, drawn)
 
 
-def array(given):
-    """The elements in an array that the library takes; copied only if necessary."""
-    if hasattr(given, "detach"):
-        given = given.detach().cpu()
-    found = np.asarray(given)
-    nearest = _NEAREST.get(found.dtype.name)
-    if nearest is not None:
-        return found.astype(nearest)
-    return found if found.dtype.isnative else found.astype(found.dtype.newbyteorder("="))
-
-
-def _spooled(batches):
-    spooler = _native.Spooler()
-    for number, batch in enumerate(batches, 1):
-        try:
-            names, arrays = _arrays(batch)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"batch {number} holds no arrays ({error})") from error
-        spooler.push(names, arrays)
-    return spooler.finish()
+def _refuse_sets(given):
+    """Refuses a dict of data sets or paths whose keys are no tasks."""
+    kinds = (str, os.PathLike, _native.Data, Mapping)
+    sets = [str(n) for n, one in given.items() if isinstance(one, kinds) or _is_loader(one)]
+    if not sets:
+        return
+    first = f"data[{sets[0]!r}]"
+    if len(sets) < len(given):
+        raise DataError(f"{first} is no array: every entry of a dict of samples is one array")
+    raise UsageError(
+        f"the data has entries {', '.join(sets)}, which are no names of the models: choose one"
+        f" such as {first}, or name the models alike"
+    )

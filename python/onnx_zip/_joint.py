@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from . import _inputs, _native
 from ._keywords import arguments, documented
@@ -34,8 +35,7 @@ class Joint:
     def _of(cls, native, report=None):
         joint = cls.__new__(cls)
         if report is None and native.report() is not None:
-            data, html, text = native.report()
-            report = Report(text, data, html)
+            report = Report(*native.report())
         joint._keep(native, report)
         return joint
 
@@ -134,6 +134,10 @@ class Joint:
         """
         return self.path.read_bytes()
 
+    def __reduce__(self):
+        # The file may be temporary, so a copy has one of its own.
+        return _restored, (self.to_bytes(), self.report)
+
     def __fspath__(self):
         return str(self.path)
 
@@ -142,3 +146,13 @@ class Joint:
 
     def _repr_html_(self):
         return None if self.report is None else self.report._repr_html_()
+
+
+def _restored(content, report):
+    """The joint model of these bytes, in a temporary file that goes with the object."""
+    folder = TemporaryDirectory(prefix="onnx-zip-")
+    path = Path(folder.name) / "joint.onnx"
+    path.write_bytes(content)
+    joint = Joint._of(_native.NativeJoint.open(str(path)), report)
+    joint._folder = folder
+    return joint

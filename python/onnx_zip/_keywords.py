@@ -31,7 +31,8 @@ _TYPES = {
     "DIR": "path",
     "GLOB=N|F|eE": "dict or str",
     "NAME=SIZE": "dict or str",
-    "INPUT=NAME": "dict or str",
+    "INPUT=NAME": "dict of str or str",
+    "WxH": "tuple or str",
 }
 
 
@@ -81,7 +82,10 @@ class Keyword:
             return [f"--{self.flag}"] if value else []
         if self.is_list and isinstance(value, Mapping):
             value = [f"{key}={_text(amount)}" for key, amount in value.items()]
-        many = self.is_list and not isinstance(value, (str, os.PathLike)) and _is_iterable(value)
+        many = not isinstance(value, (str, os.PathLike)) and _is_iterable(value)
+        if many and not self.is_list:
+            # Width and height.
+            value, many = "x".join(map(_text, value)), False
         return [f"--{self.flag}={_text(one)}" for one in (value if many else [value])]
 
 

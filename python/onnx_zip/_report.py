@@ -2,20 +2,28 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
+# Other names of suffixes.
+_SUFFIXES = {".htm": ".html", ".markdown": ".md"}
 
-class Report:
+# What a suffix stands for.
+_FORMS = {".html": "HTML", ".md": "model card", ".csv": "table"}
+
+
+class Report(Mapping):
     """The result of a command.
 
-    Entries are read as from a dict: ``report["joint"]["bytes"]``. ``str()`` gives the text that the
+    It is a mapping that cannot be changed: ``report["joint"]["bytes"]``. ``str()`` gives the text that the
     command line prints, and notebooks show HTML where there is some.
     """
 
-    def __init__(self, text, data, html=None):
+    def __init__(self, text, data, html=None, card=None):
         self._text = text
         self._json = data
         self._html = html
+        self._card = card
         self._data = json.loads(data)
 
     def to_dict(self):
@@ -33,23 +41,30 @@ class Report:
         Parameters
         ----------
         path : str or os.PathLike
-            ``.json``, ``.html`` or, for the text, any other name.
+            ``.json``, ``.html``, ``.md`` for a model card, as far as there are such, or, for the text,
+            any other name.
         """
         path = Path(os.fspath(path))
-        if path.suffix == ".html" and self._html is None:
-            raise ValueError("this report has no HTML: name a .json or .txt file")
-        path.write_text(self._texts().get(path.suffix, self._text), encoding="utf-8")
+        suffix = path.suffix.lower()
+        suffix = _SUFFIXES.get(suffix, suffix)
+        texts = self._texts()
+        if suffix in _FORMS and texts.get(suffix) is None:
+            raise ValueError(f"this report has no {_FORMS[suffix]}: name a .json or .txt file")
+        path.write_text(texts.get(suffix, self._text), encoding="utf-8")
 
     def _texts(self):
-        """Its texts by suffix of the file."""
-        return {".json": json.dumps(self._data, indent=2) + "\n", ".html": self._html}
+        """Its texts by suffix of the file; ``None`` for those that it does not have."""
+        json_text = json.dumps(self._data, indent=2) + "\n"
+        return {".json": json_text, ".html": self._html, ".md": self._card}
 
     def __getitem__(self, key):
         return self._data[key]
 
-    def keys(self):
-        """Names of its entries."""
-        return self._data.keys()
+    def __iter__(self):
+        return iter(self._data)
+
+    def __len__(self):
+        return len(self._data)
 
     def __str__(self):
         return self._text
@@ -84,9 +99,8 @@ class Frontier(Report):
     """The curve of size against loss: joint models of several sizes, and what each costs the tasks."""
 
     def __init__(self, text, data, html, csv, markdown):
-        super().__init__(text, data, html)
+        super().__init__(text, data, html, markdown)
         self._csv = csv
-        self._markdown = markdown
 
     @property
     def points(self):
@@ -109,4 +123,4 @@ class Frontier(Report):
         super().save(path)
 
     def _texts(self):
-        return {**super()._texts(), ".csv": self._csv, ".md": self._markdown}
+        return {**super()._texts(), ".csv": self._csv}

@@ -11,7 +11,7 @@ STUB = Path(__file__).parents[1] / "onnx_zip" / "__init__.pyi"
 HEAD = '''"""Types of onnx_zip, written by stubs.py from the table of options."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -33,11 +33,12 @@ _Samples = _Path | _Batch | Iterable[_Batch]
 _Data = _Samples | Mapping[str, _Samples] | Sequence[_Samples] | None
 _Progress = bool | Callable[[str, int, int], object]
 
-class Report:
+class Report(Mapping[str, Any]):
     def to_dict(self) -> dict[str, Any]: ...
     def save(self, path: _Path) -> None: ...
-    def keys(self) -> Iterable[str]: ...
     def __getitem__(self, key: str) -> Any: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __len__(self) -> int: ...
     def _repr_html_(self) -> str | None: ...
 
 class Verification(Report):
@@ -81,8 +82,9 @@ FIX = '''def fix(
 # Per function: its command, what stands before the options, and what it returns.
 FUNCTIONS = {
     "merge": (
-        "models: _Models, data: _Data = None, *, statistics: RayStatistics | None = None,"
-        " progress: _Progress = False",
+        "models: _Models | None = None, data: _Data = None, *, plan: _Path | None = None,"
+        " allow_changed: bool = False, save_plan: _Path | None = None,"
+        " statistics: RayStatistics | None = None, progress: _Progress = False",
         "Joint",
     ),
     "plan": ("models: _Models, *", "Report"),
@@ -121,6 +123,8 @@ TYPES = {
     "path": "_Path",
     "str": "str",
     "dict or str": "Mapping[str, float | str] | str",
+    "dict of str or str": "Mapping[str, str] | str",
+    "tuple or str": "tuple[int, int] | str",
 }
 
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use half::f16;
-use ndarray::Axis;
+use ndarray::{ArrayD, Axis};
 use numpy::{Element, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use onnx_zip::calib::data::{Rows, Spooler as Spool};
 use onnx_zip::ir::DataType;
@@ -73,7 +73,7 @@ fn select<T: Element + Copy>(
     rows: &[usize],
 ) -> Option<HostArray>
 where
-    HostArray: From<ndarray::ArrayD<T>>,
+    HostArray: From<ArrayD<T>>,
 {
     let array = array.try_readonly().ok()?;
     let view = array.as_array();
@@ -83,7 +83,7 @@ where
 
 fn type_of<T: Element>(_: &Bound<'_, PyArrayDyn<T>>) -> DataType
 where
-    HostArray: From<ndarray::ArrayD<T>>,
+    HostArray: From<ArrayD<T>>,
 {
     HostArray::from(ndarray::Array1::<T>::from_vec(Vec::new()).into_dyn()).dtype()
 }
@@ -93,8 +93,21 @@ fn refused(array: &Bound<'_, PyAny>) -> PyErr {
     PyTypeError::new_err(format!("arrays of {dtype} cannot feed a model"))
 }
 
+/// The words in a numpy array of texts; `None` for other types.
+fn words(array: &Bound<'_, PyAny>) -> PyResult<Option<HostArray>> {
+    if array.getattr("dtype")?.getattr("kind")?.extract::<String>()? != "U" {
+        return Ok(None);
+    }
+    let shape = array.cast::<PyUntypedArray>()?.shape().to_vec();
+    let words: Vec<String> = array.call_method0("ravel")?.call_method0("tolist")?.extract()?;
+    Ok(ArrayD::from_shape_vec(shape, words).ok().map(HostArray::Text))
+}
+
 /// A copy of a numpy array.
 pub(crate) fn host_array(array: &Bound<'_, PyAny>) -> PyResult<HostArray> {
+    if let Some(words) = words(array)? {
+        return Ok(words);
+    }
     for_element!(array, found => HostArray::from(found.try_readonly()?.as_array().to_owned()))
         .ok_or_else(|| refused(array))
 }
@@ -140,11 +153,17 @@ impl Data {
         Data { input: path.into() }
     }
 
-    /// Samples in arrays, which are not copied.
+    /// Samples in arrays, of which only words are copied.
     #[staticmethod]
     fn arrays(names: Option<Vec<String>>, arrays: Vec<Bound<'_, PyAny>>) -> PyResult<Self> {
-        let rows = arrays.iter().map(|array| Ok(Arc::new(NumpyRows::new(array)?) as Arc<dyn Rows>));
-        let arrays = Arrays::of_rows(names, rows.collect::<PyResult<_>>()?);
+        let rows = |array: &Bound<'_, PyAny>| -> PyResult<Arc<dyn Rows>> {
+            Ok(match words(array)? {
+                Some(words) => Arc::new(words),
+                None => Arc::new(NumpyRows::new(array)?),
+            })
+        };
+        let rows = arrays.iter().map(rows).collect::<PyResult<_>>()?;
+        let arrays = Arrays::of_rows(names, rows);
         Ok(Data { input: arrays.into() })
     }
 }

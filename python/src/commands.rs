@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use onnx_zip::cli::{options, options_and_plan};
+use onnx_zip::cli::{Beside as Typed, options, options_and_plan, repeated};
 use onnx_zip::mtz::statistics::Sharding;
 use onnx_zip::{
     CalibrateOptions, DataInput, FrontierDestination, FrontierOptions, MergeOptions, Merger,
@@ -88,22 +88,51 @@ fn sharded(merger: Merger, crew: Option<Shards>) -> Merger {
     sharding.into_iter().fold(merger, Merger::sharding)
 }
 
+/// The plan to follow, whether files may differ from its own, and the file of the plan to write.
+type Plans = (Option<PathBuf>, bool, Option<PathBuf>);
+
+/// A merger with the options of `arguments`, and with all that its plans say.
+fn planned(
+    arguments: Vec<OsString>,
+    given: Typed,
+    (followed, allow_changed, written): Plans,
+) -> onnx_zip::Result<Merger> {
+    let (merger, typed) = match followed {
+        None => {
+            let (options, typed) = options_and_plan::<MergeOptions>(arguments)?;
+            (Merger::new(options), typed)
+        }
+        Some(path) => {
+            let found = repeated(&path, arguments, given)?;
+            let merger = Merger::new(found.options).follow(found.plan, allow_changed);
+            let merger = found.models.into_iter().fold(merger.names(found.names), Merger::model);
+            (found.data.into_iter().fold(merger, Merger::data), found.typed)
+        }
+    };
+    let merger = merger.typed(&typed);
+    Ok(match written {
+        Some(path) => merger.write_plan(path, typed),
+        None => merger,
+    })
+}
+
 /// Merges models.
 #[pyfunction]
 pub(crate) fn merge(
     py: Python<'_>,
-    models: Vec<Model>,
-    names: Vec<String>,
+    given: (Vec<Model>, Vec<String>),
     data: Vec<PyRef<'_, Data>>,
     arguments: Vec<OsString>,
+    plans: Plans,
     workers: Workers,
     listener: Py<PyAny>,
 ) -> PyResult<NativeJoint> {
-    let (program, crew) = workers;
-    let given = options_and_plan::<MergeOptions>(arguments);
-    let (options, plan) = given.map_err(|error| exception(py, &error))?;
-    let merger = Merger::new(options).names(names).program(program).typed(&plan);
-    let merger = models.into_iter().fold(merger, |merger, model| merger.model(model.0));
+    let ((models, names), (program, crew)) = (given, workers);
+    let typed =
+        Typed { models: !models.is_empty(), names: !names.is_empty(), data: !data.is_empty() };
+    let merger = planned(arguments, typed, plans).map_err(|error| exception(py, &error))?;
+    let merger = if typed.models { merger.names(names) } else { merger };
+    let merger = models.into_iter().fold(merger.program(program), |m, model| m.model(model.0));
     let merger = inputs(data).into_iter().fold(merger, Merger::data);
     let merger = sharded(merger, crew);
     let joint = Listener::new(listener).run(py, |progress| merger.merge(progress))?;
@@ -137,7 +166,7 @@ pub(crate) fn frontier(
 ) -> PyResult<(Told, String, String, String)> {
     let given = options_and_plan::<FrontierOptions>(arguments);
     let (options, plan) = given.map_err(|error| exception(py, &error))?;
-    let (points, latency) = (options.points, options.latency);
+    let (points, measure, latency) = (options.points, options.measure, options.latency);
     let merger = models.into_iter().fold(Merger::new(options.into()), |m, model| m.model(model.0));
     let merger = inputs(data).into_iter().fold(merger.names(names), Merger::data);
     let (crew, plans, keep) = beside;
@@ -145,6 +174,7 @@ pub(crate) fn frontier(
     let curve = Listener::new(listener).run(py, |progress| {
         let to = FrontierDestination {
             points,
+            measure,
             latency,
             reports: &[],
             plans: plans.as_deref(),

@@ -55,13 +55,13 @@ impl NativeJoint {
         quietly(py, || self.joint.inputs())
     }
 
-    /// JSON, HTML and text of the report; nothing for a model that was opened.
-    fn report(&self) -> PyResult<Option<(String, String, String)>> {
+    /// Text, JSON, HTML and model card of the report; nothing for a model that was opened.
+    fn report(&self) -> PyResult<Option<(String, String, String, String)>> {
         let Some(merged) = self.joint.outcome() else { return Ok(None) };
         let json = serde_json::to_string(&merged.report)
             .map_err(|e| pyo3::exceptions::PyValueError::new_err(e.to_string()))?;
         let (html, text) = (report::html(&merged.report), report::text(&merged.report, false));
-        Ok(Some((json, html, text)))
+        Ok(Some((text, json, html, report::card(&merged.report))))
     }
 
     /// Unmet requirements, and the respects in which the model is worse than its originals, as sentences.

@@ -36,6 +36,8 @@ def test_keywords_are_the_options_of_the_command_line(command):
     found = inspect.signature(function).parameters
     assert {flag.replace("-", "_") for flag in flags - places} == set(keywords(command))
     assert set(keywords(command)) <= set(found)
+    if command == "merge":
+        assert {"plan", "save_plan", "allow_changed"} <= set(found)
     for keyword in keywords(command).values():
         parameter = found[keyword.name]
         if not keyword.is_required:
@@ -61,6 +63,7 @@ def test_values_are_written_as_the_command_line_reads_them():
         "no_verify": False,
         "scale": 1 / 4,
         "until": None,
+        "resize": (256, 224),
     }
     assert arguments("merge", given) == [
         "--share=0.5",
@@ -70,6 +73,7 @@ def test_values_are_written_as_the_command_line_reads_them():
         "--alpha=0.75",
         "--share-outputs",
         "--scale=0.25",
+        "--resize=256x224",
     ]
 
 
@@ -109,7 +113,7 @@ def test_wrong_arguments_are_named(digits, samples):
         onnx_zip.merge([digits, digits], data=iter(()))
     with pytest.raises(onnx_zip.errors.DataError, match="image"):
         onnx_zip.merge([digits, digits], data=images.reshape(-1, 7))
-    with pytest.raises(TypeError, match="complex"):
+    with pytest.raises(onnx_zip.errors.DataError, match="complex"):
         onnx_zip.merge([digits, digits], data=images.astype(complex))
 
 
@@ -294,3 +298,22 @@ def test_fix_takes_the_branches_of_a_value(tmp_path):
     assert (tmp_path / "fixed.onnx").is_file()
     with pytest.raises(onnx_zip.errors.UsageError, match="there is no input 'sr'"):
         onnx_zip.fix(model, {"sr": 1})
+
+
+def test_a_plan_repeats_a_merge(quick, digits, others, samples, tmp_path):
+    images, _ = samples
+    np.save(tmp_path / "images.npy", images)
+    models, options = {"a": digits, "b": others}, {**quick, "no_verify": True}
+    plan = tmp_path / "p.toml"
+    joint = onnx_zip.merge(models, data=tmp_path / "images.npy", save_plan=plan, **options)
+    again = onnx_zip.merge(plan=plan)
+    assert again.to_bytes() == joint.to_bytes() and again.tasks == ["a", "b"]
+    apart = onnx_zip.merge(plan=plan, share=0)
+    assert apart.report["compression"]["parameters_of_all"] > 0.99
+    np.save(tmp_path / "images.npy", images[:500])
+    with pytest.raises(onnx_zip.errors.UsageError, match="differs from the file of the plan"):
+        onnx_zip.merge(plan=plan)
+    with pytest.warns(UserWarning, match="differs from the file of the plan"):
+        onnx_zip.merge(plan=plan, allow_changed=True)
+    with pytest.raises(TypeError, match="models, or a plan"):
+        onnx_zip.merge()

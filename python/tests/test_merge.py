@@ -1,6 +1,8 @@
 """Merges from every form of models and samples, and what comes of them."""
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 import threading
@@ -80,6 +82,10 @@ def test_every_form_of_samples_gives_the_same_bytes(merged, quick, digits, other
         "double": (images.astype(np.float64), labels.astype(np.uint16)),
         "strided": (np.asfortranarray(images), np.repeat(labels, 2)[::2]),
         "data set": DataSet(images, labels),
+        "samples": zip(images, map(int, labels)),
+        "list of labels": (images, labels.tolist()),
+        "words": (images, np.array(list("abcdefghij"))[labels]),
+        "tuples": [(images, labels), (images, labels)],
     }
     for name, form in forms.items():
         # Data per task decides whose biases are.
@@ -149,11 +155,30 @@ def test_a_temporary_file_goes_with_its_object(quick, digits, others):
 def test_reports_are_html_json_and_text(merged, tmp_path):
     html = merged.report._repr_html_()
     assert html.startswith("<iframe") and "onnx-zip" in html
-    for name in ("r.html", "r.json", "r.txt"):
+    for name in ("r.html", "r.json", "r.txt", "R.HTML", "r.htm", "r.md"):
         merged.report.save(tmp_path / name)
     assert json.loads((tmp_path / "r.json").read_text()) == merged.report.to_dict()
-    assert (tmp_path / "r.html").read_text().startswith("<!DOCTYPE html>")
+    for name in ("r.html", "R.HTML", "r.htm"):
+        assert (tmp_path / name).read_text().startswith("<!DOCTYPE html>")
+    assert (tmp_path / "r.md").read_text().startswith("---\n")
+    with pytest.raises(ValueError, match="no table"):
+        merged.report.save(tmp_path / "r.csv")
     assert (tmp_path / "r.txt").read_text() == str(merged.report)
+
+
+def test_reports_are_mappings(merged):
+    report = merged.report
+    assert "joint" in report and "nothing" not in report and report.get("nothing") is None
+    assert list(report) == list(report.keys()) and len(report) == len(report.to_dict())
+
+
+def test_copies_of_a_joint_model_have_files_of_their_own(merged):
+    for made in (pickle.loads(pickle.dumps(merged)), copy.deepcopy(merged)):
+        path = made.path
+        assert path != merged.path and made.to_bytes() == merged.to_bytes()
+        assert made.report.to_dict() == merged.report.to_dict()
+        del made
+        assert not path.exists()
 
 
 def test_progress_goes_to_a_function_or_to_bars(quick, digits, others, samples, capfd):

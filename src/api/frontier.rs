@@ -17,6 +17,9 @@ use crate::runtime::Backend;
 use crate::staging::MadeFolder;
 use crate::zipper::{FrontierPoint, Job, PlanFile, frontier, knee};
 
+/// Default number of samples to measure on, at least: errors have steps of a tenth of a point.
+const FEWEST: usize = 1000;
+
 /// Files of a curve, and options of its measurement.
 ///
 /// ```no_run
@@ -34,6 +37,9 @@ use crate::zipper::{FrontierPoint, Job, PlanFile, frontier, knee};
 pub struct FrontierDestination<'a> {
     /// Number of merges at most.
     pub points: usize,
+    /// Number of samples to measure each merge on, at most; without it as many as statistics are taken from, and
+    /// at least 1000.
+    pub measure: Option<usize>,
     /// Whether to measure the time of a run.
     pub latency: bool,
     /// Files of reports: `.html`, `.json`, `.csv` or `.md`.
@@ -47,7 +53,14 @@ pub struct FrontierDestination<'a> {
 impl FrontierDestination<'_> {
     /// Up to `points` merges, without any files.
     pub fn new(points: usize) -> Self {
-        FrontierDestination { points, latency: false, reports: &[], plans: None, keep: None }
+        FrontierDestination {
+            points,
+            measure: None,
+            latency: false,
+            reports: &[],
+            plans: None,
+            keep: None,
+        }
     }
 
     /// Checks that all files can be written, and creates the folders. New ones that are still empty when the
@@ -124,7 +137,10 @@ impl Merger {
             records.push(recorder.record(&name, point, joint)?);
             Ok(())
         };
-        let tests: Vec<Dataset> = ready.data.iter().map(|d| d.to_measure(SAMPLES)).collect();
+        // Every point is measured, so this must take less time than a merge.
+        let drawn = self.options.calibration.samples.unwrap_or(SAMPLES);
+        let measured = to.measure.unwrap_or(drawn.max(FEWEST));
+        let tests: Vec<Dataset> = ready.data.iter().map(|d| d.to_measure(measured)).collect();
         let teachers = self.options.retraining.teachers(&ready.loaded)?;
         let retraining = self.retraining(&teachers, &[], &ready.calibration, ready.options.seed);
         let job = Job {

@@ -10,7 +10,7 @@ use crate::mtz::joint::Task;
 use crate::mtz::plan::{Means, file_bytes, peak, predict};
 use crate::mtz::solver::memory::beside;
 use crate::report::Plan;
-use crate::zipper::{Goal, prepare_parts, values_of_batch};
+use crate::zipper::{Decisions, Goal, SiteNames, prepare_parts, values_of_batch};
 
 /// The remark on the size of a merge without a share.
 const AT_KNEE: &str = "this is full sharing; without a share, a merge leaves to the tasks the layers that, by the \
@@ -31,15 +31,31 @@ const AT_KNEE: &str = "this is full sharing; without a share, a merge leaves to 
 /// # Errors
 /// Those of reading and aligning the models.
 pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> Result<Plan> {
+    plan_decided(models, names, options, &|_| Ok(None))
+}
+
+/// [`plan`], where `decisions` about the layers that models have in common come before the options.
+///
+/// # Errors
+/// As [`plan`] and `decisions`.
+pub(super) fn plan_decided(
+    models: &[ModelInput],
+    names: &[String],
+    options: &PlanOptions,
+    decisions: &dyn Fn(&[SiteNames]) -> Result<Option<Decisions>>,
+) -> Result<Plan> {
     let PlanOptions { sharing, method, statistics, .. } = options;
     let budget = sharing.budget(method.is_paper(), false)?;
     let ToMerge { tasks: loaded, parts } = models::load_parts(models, names)?;
     // A merge needs samples, so a plan for models that take none would lead nowhere.
     loaded.iter().try_for_each(|model| check_fed(&model.ports).in_model(&model.name))?;
     let preparation = sharing.preparation(options.models.batchnorm, method.is_paper())?;
-    let prepared = prepare_parts(parts, preparation)?;
+    let mut prepared = prepare_parts(parts, preparation)?;
+    let decisions = decisions(&prepared.sites())?;
+    let budget = prepared.budget_of(decisions.as_ref(), budget)?;
     let prediction =
         predict(&prepared.joint, &prepared.alignment, &budget, method.stores_targets())?;
+    let goal = sharing.goal(method.is_paper()).filter(|_| decisions.is_none());
     let sizes: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
     let tasks = prepared.joint.tasks();
     let left = beside(statistics.bytes(), &sizes);
@@ -52,11 +68,10 @@ pub fn plan(models: &[ModelInput], names: &[String], options: &PlanOptions) -> R
         values: values.max().unwrap_or(0),
         rows: statistics.max_rows,
         memory: statistics.bytes(),
-        searches: sharing.goal(method.is_paper()).is_some(),
+        searches: goal.is_some(),
     };
     let memory = peak(&prepared.joint, means)?;
     let file = file_bytes(&prepared.joint, &prepared.alignment, &prediction.sizes)?;
-    let goal = sharing.goal(method.is_paper());
     let most = match goal {
         Some(Goal::Part(part)) => Some(prediction.sizes.saving(part)),
         _ => None,

@@ -57,6 +57,7 @@ impl FrontierArgs {
         idle::warn_of_passes(typed, !options.calibration.gram.is_empty(), console);
         let to = FrontierDestination {
             points: options.points,
+            measure: options.measure,
             latency: options.latency,
             reports: &report,
             plans: plans.as_deref(),

@@ -1,17 +1,19 @@
 //! Options of commands for programs in other languages: names, defaults, help, and parsing.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::builder::StyledStr;
 use clap::{Arg, ArgAction, Args, Command};
 use serde::Serialize;
 
-use super::replay::typed_options;
+use super::replay::{Added, Beside, Typed, parsed, refused, typed_options};
 use crate::api::options::{
     CalibrateOptions, FrontierOptions, MergeOptions, PlanOptions, PruneOptions, RetrainOptions,
     RuntimeOptions, VerifyOptions,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::api::read_plan;
+use crate::error::Result;
 use crate::zipper::PlanFile;
 
 /// One option of a command.
@@ -90,17 +92,41 @@ pub fn options<T: Args>(arguments: impl IntoIterator<Item = OsString>) -> Result
 pub fn options_and_plan<T: Args>(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<(T, PlanFile)> {
-    let refused = |error: clap::Error| {
-        let text = error.to_string();
-        let text = text.strip_prefix("error: ").unwrap_or(&text);
-        let first = text.split("\n\n").next().unwrap_or(text);
-        let line: Vec<&str> = first.split_whitespace().collect();
-        Error::new(ErrorKind::Usage, line.join(" "))
-    };
-    let command = T::augment_args(Command::new("options").no_binary_name(true));
-    let matches = command.try_get_matches_from(arguments).map_err(refused)?;
+    let matches = parsed::<T>(arguments)?;
     let plan = PlanFile { options: typed_options(&matches), ..PlanFile::default() };
     Ok((T::from_arg_matches(&matches).map_err(refused)?, plan))
+}
+
+/// A merge as a plan and what is given beside it say.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Repeated {
+    /// The options of both.
+    pub options: MergeOptions,
+    /// The same as typed.
+    pub typed: PlanFile,
+    /// The plan, without the parts that are replaced.
+    pub plan: PlanFile,
+    /// The plan's models, unless others are given.
+    pub models: Vec<PathBuf>,
+    /// The plan's names of tasks, unless models or names are given.
+    pub names: Vec<String>,
+    /// The plan's samples, unless others are given.
+    pub data: Vec<PathBuf>,
+}
+
+/// Reads the plan at `path`, whose options come before `arguments` such as `--share=0.5`.
+///
+/// # Errors
+/// As [`read_plan`] and [`options`]; [`ErrorKind::Format`] for options that no plan holds.
+pub fn repeated(path: &Path, arguments: Vec<OsString>, beside: Beside) -> Result<Repeated> {
+    let matches = parsed::<MergeOptions>(arguments.iter().cloned())?;
+    let mut plan = read_plan(path)?;
+    let mut typed = Typed::of(&matches);
+    typed.beside = beside;
+    let Added { options, models, names, data } = typed.added(&mut plan, path)?;
+    let (options, typed) = options_and_plan(options.into_iter().chain(arguments))?;
+    Ok(Repeated { options, typed, plan, models, names, data })
 }
 
 #[cfg(test)]
@@ -111,6 +137,7 @@ mod tests {
 
     use super::*;
     use crate::cli::Cli;
+    use crate::error::ErrorKind;
 
     fn defaults<T: Args + Default + PartialEq + Debug>() {
         assert_eq!(options::<T>([]).unwrap(), T::default());
@@ -162,6 +189,31 @@ mod tests {
                 assert!(known.iter().any(|k| k == flag), "{name} --{flag}");
             }
         }
+    }
+
+    #[test]
+    fn a_plan_is_read_as_by_the_command_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.toml");
+        let text = "version = 1\n[[model]]\npath = \"a.onnx\"\n[[data]]\npath = \"x.npz\"\n\
+            [options]\nname = [\"a\"]\nseed = 3\nshare = 0.5\n\
+            [[layer]]\nname = \"fc\"\nweights = \"own\"\n";
+        std::fs::write(&path, text).unwrap();
+        let merge = |arguments: &[&str], beside| {
+            repeated(&path, arguments.iter().map(Into::into).collect(), beside).unwrap()
+        };
+        let all = merge(&["--damping=0.1"], Beside::default());
+        assert_eq!((all.options.sharing.share, all.options.tuning.damping), (Some(0.5), 0.1));
+        assert_eq!(all.models, [folder.path().join("a.onnx")]);
+        assert_eq!(all.data, [folder.path().join("x.npz")]);
+        assert_eq!((all.names, all.plan.layers.len()), (vec!["a".to_owned()], 1));
+        assert_eq!(all.typed.options["seed"], ["3"]);
+        let own = Beside { models: true, data: true, ..Beside::default() };
+        let other = merge(&["--share=1"], own);
+        assert_eq!(other.options.sharing.share, Some(1.0));
+        assert!(other.models.is_empty() && other.names.is_empty() && other.data.is_empty());
+        assert!(other.plan.models.is_empty() && other.plan.layers.is_empty());
+        assert_eq!(other.options.tuning.statistics.seed, 3);
     }
 
     #[test]

@@ -35,7 +35,8 @@ use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::error::{Error, ErrorKind, Result};
 use crate::zipper::PlanFile;
 use console::Console;
-pub use keywords::{Keyword, keywords, options, options_and_plan};
+pub use keywords::{Keyword, Repeated, keywords, options, options_and_plan, repeated};
+pub use replay::Beside;
 use replay::{Expanded, typed_options};
 
 /// Merge pre-trained ONNX models into one smaller multi-task model

@@ -1,7 +1,7 @@
 //! Inserts the options of a plan before the typed ones.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
@@ -41,11 +41,40 @@ pub(super) fn expand(args: Vec<OsString>) -> Result<Expanded> {
     let named = typed.and_then(|t| Some((t, t.try_get_one::<PathBuf>("plan").ok()??)));
     let Some((typed, path)) = named else { return Ok(Expanded { args, plan: None }) };
     let mut plan = read_plan(path)?;
-    let added = Typed::of(typed).added(&mut plan, path).in_model(path.display())?;
+    let added = Typed::of(typed).added(&mut plan, path)?.arguments();
     let place = args.iter().skip(1).position(|arg| arg == MERGE).map_or(args.len(), |at| at + 2);
     let (before, after) = args.split_at(place.min(args.len()));
     let args = before.iter().cloned().chain(added).chain(after.iter().cloned()).collect();
     Ok(Expanded { args, plan: Some(plan) })
+}
+
+/// What is given beside a plan, apart from options.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Beside {
+    /// Whether models are given.
+    pub models: bool,
+    /// Whether names of tasks are given.
+    pub names: bool,
+    /// Whether samples are given.
+    pub data: bool,
+}
+
+/// Arguments such as `--share=0.5` as options.
+///
+/// # Errors
+/// As [`refused`].
+pub(super) fn parsed<T: Args>(arguments: impl IntoIterator<Item = OsString>) -> Result<ArgMatches> {
+    let command = T::augment_args(Command::new("options").no_binary_name(true));
+    command.try_get_matches_from(arguments).map_err(refused)
+}
+
+/// The sentence of the command line about arguments.
+pub(super) fn refused(error: clap::Error) -> Error {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let first = text.split("\n\n").next().unwrap_or(text);
+    let line: Vec<&str> = first.split_whitespace().collect();
+    Error::new(ErrorKind::Usage, line.join(" "))
 }
 
 /// The typed options of a merge, in the form of a plan.
@@ -85,59 +114,85 @@ fn is_typed(matches: &ArgMatches, id: &str) -> bool {
 }
 
 /// The arguments typed beside a plan.
-struct Typed {
+pub(super) struct Typed {
     options: Command,
     /// Identifiers.
     ids: BTreeSet<String>,
-    models: bool,
-    names: bool,
-    data: bool,
+    pub(super) beside: Beside,
+}
+
+/// What a plan adds to the typed arguments.
+pub(super) struct Added {
+    pub(super) options: Vec<OsString>,
+    pub(super) models: Vec<PathBuf>,
+    pub(super) names: Vec<String>,
+    pub(super) data: Vec<PathBuf>,
+}
+
+impl Added {
+    /// The same as arguments.
+    fn arguments(self) -> Vec<OsString> {
+        let names = self.names.iter().map(|name| flag("name", name));
+        let data = self.data.iter().map(|path| flag("data", path));
+        // A value may begin with a dash.
+        let models = self.models.iter().map(|path| Path::new(".").join(path).into_os_string());
+        self.options.into_iter().chain(names).chain(data).chain(models).collect()
+    }
+}
+
+fn flag(name: &str, value: impl AsRef<OsStr>) -> OsString {
+    let mut flag = OsString::from(format!("--{name}="));
+    flag.push(value);
+    flag
 }
 
 impl Typed {
-    fn of(matches: &ArgMatches) -> Typed {
+    pub(super) fn of(matches: &ArgMatches) -> Typed {
         let options = merge_options();
         let ids = options.get_arguments().map(|arg| arg.get_id().to_string());
         let ids = ids.filter(|id| is_typed(matches, id)).collect();
         let is = |id: &str| is_typed(matches, id);
-        Typed { ids, models: is("paths"), names: is("names"), data: is("data"), options }
+        let beside = Beside { models: is("paths"), names: is("names"), data: is("data") };
+        Typed { ids, beside, options }
     }
 
-    /// The arguments that the plan at `path` adds. Removes from it what typed ones replace.
-    fn added(&self, plan: &mut PlanFile, path: &Path) -> Result<Vec<OsString>> {
-        let mut added = self.added_options(plan, path)?;
-        added.extend(self.added_files(plan, path));
+    /// What the plan at `path` adds. Removes from it what typed arguments replace.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`] for options that no plan holds; [`ErrorKind::Usage`] for wrong values.
+    pub(super) fn added(&self, plan: &mut PlanFile, path: &Path) -> Result<Added> {
+        let mut options = self.added_options(plan, path).in_model(path.display())?;
+        self.replace_files(plan);
+        let paths = |files: &[FileRecord]| -> Vec<PathBuf> {
+            files.iter().map(|file| resolved(path, &file.path)).collect()
+        };
+        // A wrong value is the plan's, not one of the command line.
+        parsed::<MergeOptions>(options.iter().cloned()).in_model(path.display())?;
+        options.extend(paths(&plan.gram).iter().map(|path| flag("gram", path)));
+        let is_named = self.beside.names || self.beside.models;
+        let names = plan.options.get("name").filter(|_| !is_named).cloned().unwrap_or_default();
         let typed =
             self.options.get_arguments().filter(|arg| self.ids.contains(arg.get_id().as_str()));
         if typed.filter_map(Arg::get_long).any(|name| DECIDING.contains(&name)) {
             plan.layers.clear();
         }
-        Ok(added)
+        Ok(Added { options, models: paths(&plan.models), names, data: paths(&plan.data) })
     }
 
     /// Options of the plan that are not typed.
     fn added_options(&self, plan: &PlanFile, path: &Path) -> Result<Vec<OsString>> {
         let mut added: Vec<OsString> = Vec::new();
-        let option = |name: &str, value: &String| OsString::from(format!("--{name}={value}"));
-        for (name, values) in &plan.options {
-            if name == "name" {
-                if !self.names && !self.models {
-                    added.extend(values.iter().map(|value| option(name, value)));
-                }
-                continue;
-            }
+        for (name, values) in plan.options.iter().filter(|(name, _)| *name != "name") {
             let arg = self.option(name)?;
             if self.replaces(arg) {
                 continue;
             }
             match (is_switch(arg), values.as_slice()) {
                 (false, values) if name == PREPROCESS => {
-                    let file = |value: &String| {
-                        resolved(path, Path::new(value)).to_string_lossy().into_owned()
-                    };
-                    added.extend(values.iter().map(|value| option(name, &file(value))));
+                    let file = |value: &String| resolved(path, Path::new(value));
+                    added.extend(values.iter().map(|value| flag(name, file(value))));
                 }
-                (false, values) => added.extend(values.iter().map(|value| option(name, value))),
+                (false, values) => added.extend(values.iter().map(|value| flag(name, value))),
                 (true, [is]) if is == "true" => added.push(format!("--{name}").into()),
                 (true, [is]) if is == "false" => {}
                 (true, _) => {
@@ -149,31 +204,16 @@ impl Typed {
         Ok(added)
     }
 
-    /// Files of the plan, unless others are typed, which the plan then no longer holds.
-    fn added_files(&self, plan: &mut PlanFile, path: &Path) -> Vec<OsString> {
-        let mut added = Vec::new();
-        let gram = self.ids.contains("gram");
-        for (name, files, typed) in [
-            ("data", &mut plan.data, self.data || gram),
-            ("gram", &mut plan.gram, gram || self.data),
-        ] {
-            if typed {
-                files.clear();
-            }
-            for file in files.iter() {
-                let mut value = OsString::from(format!("--{name}="));
-                value.push(resolved(path, &file.path));
-                added.push(value);
-            }
+    /// Removes from the plan the files in whose place others are typed.
+    fn replace_files(&self, plan: &mut PlanFile) {
+        let (data, gram) = (self.beside.data, self.ids.contains("gram"));
+        if data || gram {
+            plan.data.clear();
+            plan.gram.clear();
         }
-        if self.models {
+        if self.beside.models {
             plan.models.clear();
         }
-        // A value may begin with a dash.
-        let model =
-            |file: &FileRecord| Path::new(".").join(resolved(path, &file.path)).into_os_string();
-        added.extend(plan.models.iter().map(model));
-        added
     }
 
     fn option(&self, name: &str) -> Result<&Arg> {

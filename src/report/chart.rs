@@ -8,6 +8,8 @@ const HEIGHT: f64 = 320.0;
 const LEFT: f64 = 78.0;
 const BOTTOM: f64 = 44.0;
 const SPACE: f64 = 16.0;
+/// Half the width of the last mark's text.
+const RIGHT: f64 = 30.0;
 
 /// Marks on an axis, about.
 const MARKS: f64 = 5.0;
@@ -68,7 +70,7 @@ impl Axis {
 /// Draws lines over two axes.
 pub(super) fn chart(series: &[Series], axes: (&Axis, &Axis), names: (&str, &str)) -> Markup {
     let (across, up) = axes;
-    let x = |value: f64| LEFT + across.part(value) * (WIDTH - LEFT - SPACE);
+    let x = |value: f64| LEFT + across.part(value) * (WIDTH - LEFT - RIGHT);
     let y = |value: f64| HEIGHT - BOTTOM - up.part(value) * (HEIGHT - BOTTOM - SPACE);
     let at = |n: f64| format!("{n:.1}");
     let line = |s: &Series| {
@@ -83,7 +85,7 @@ pub(super) fn chart(series: &[Series], axes: (&Axis, &Axis), names: (&str, &str)
             svg.chart viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img"
                 aria-label=(format!("{} against {}", names.1, names.0)) {
                 @for mark in up.marks() {
-                    line.grid x1=(LEFT) x2=(WIDTH - SPACE) y1=(at(y(mark))) y2=(at(y(mark))) {}
+                    line.grid x1=(LEFT) x2=(WIDTH - RIGHT) y1=(at(y(mark))) y2=(at(y(mark))) {}
                     text.mark.up x=(LEFT - 8.0) y=(at(y(mark) + 4.0)) { ((up.text)(mark)) }
                 }
                 @for mark in across.marks() {
@@ -91,7 +93,7 @@ pub(super) fn chart(series: &[Series], axes: (&Axis, &Axis), names: (&str, &str)
                         y2=(HEIGHT - BOTTOM + 5.0) {}
                     text.mark x=(at(x(mark))) y=(HEIGHT - BOTTOM + 19.0) { ((across.text)(mark)) }
                 }
-                text.axis x=(at((LEFT + WIDTH - SPACE) / 2.0)) y=(HEIGHT - 5.0) { (names.0) }
+                text.axis x=(at((LEFT + WIDTH - RIGHT) / 2.0)) y=(HEIGHT - 5.0) { (names.0) }
                 text.axis transform=(format!("translate(13 {:.0}) rotate(-90)", (HEIGHT - BOTTOM) / 2.0)) {
                     (names.1)
                 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::align::TaskLayer;
 use crate::error::Result;
 use crate::mtz::matching::Share;
-use crate::mtz::options::{MergeOptions, Ranks};
+use crate::mtz::options::{Budget, MergeOptions, Ranks};
 use crate::mtz::site::unshareable;
 
 use super::Prepared;
@@ -64,9 +64,25 @@ impl Prepared {
     /// # Errors
     /// As [`crate::mtz::options::Budget::layer`].
     pub fn decide(&mut self, decisions: &Decisions, options: &mut MergeOptions) -> Result<()> {
-        self.alignment.keep_weights(&decisions.own);
+        options.budget = self.budget_of(Some(decisions), options.budget.clone())?;
         options.corrections = options.corrections.take().map(|_| decisions.ranks.clone());
-        let shares = &decisions.shares;
-        shares.iter().try_for_each(|(name, share)| options.budget.layer(name, *share))
+        Ok(())
+    }
+
+    /// Applies decisions to the alignment, and returns a budget with their shares.
+    ///
+    /// # Errors
+    /// As [`Budget::layer`].
+    pub fn budget_of(
+        &mut self,
+        decisions: Option<&Decisions>,
+        mut budget: Budget,
+    ) -> Result<Budget> {
+        if let Some(decisions) = decisions {
+            self.alignment.keep_weights(&decisions.own);
+            let mut shares = decisions.shares.iter();
+            shares.try_for_each(|(name, share)| budget.layer(name, *share))?;
+        }
+        Ok(budget)
     }
 }

@@ -1,6 +1,7 @@
 //! The commands other than `merge`.
 
 use std::fs;
+use std::process::Command;
 
 use ndarray::Array4;
 use ndarray_npy::write_npy;
@@ -276,6 +277,34 @@ fn every_command_has_help_with_every_flag_explained() {
     assert!(stdout(&tool.run(0, &["help", "merge"])).contains("Examples:"));
     tool.run(0, &["--version"]);
     tool.run(2, &[]);
-    let script = stdout(&tool.run(0, &["completions", "bash"]));
-    assert!(script.contains("--keep-shared"));
+}
+
+/// What bash offers for the last of these words.
+fn completed(tool: &Tool, words: &[&str]) -> Vec<String> {
+    let (last, before) = words.split_last().unwrap();
+    let script = format!(
+        "source completions.bash; COMP_WORDS=({}); COMP_CWORD={}; _onnx__zip onnx-zip '{last}' '{}'; \
+         printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        words.join(" "),
+        before.len(),
+        before.last().unwrap(),
+    );
+    let bash = Command::new("bash").args(["-c", &script]).current_dir(tool.path("")).output();
+    stdout(&bash.unwrap()).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_commands_and_their_options() {
+    let tool = Tool::new();
+    let script = tool.run(0, &["completions", "bash"]).stdout;
+    tool.write("completions.bash", &script);
+    assert_eq!(completed(&tool, &["onnx-zip", "ver"]), ["verify"]);
+    assert_eq!(completed(&tool, &["onnx-zip", "foot"]), [""]);
+    assert_eq!(completed(&tool, &["onnx-zip", "merge", "--tar"]), ["--target-size"]);
+    assert_eq!(completed(&tool, &["onnx-zip", "merge", "--method", "re"]), ["refit"]);
+    assert_eq!(completed(&tool, &["onnx-zip", "prune", "--tar"]), [""]);
+    for shell in ["zsh", "fish", "elvish", "powershell"] {
+        let script = stdout(&tool.run(0, &["completions", shell]));
+        assert!(script.contains("keep-shared") && !script.contains("footprint"), "{shell}");
+    }
 }

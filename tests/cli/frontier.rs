@@ -29,7 +29,7 @@ fn a_curve_falls_from_all_that_is_shared_and_its_points_are_plans() {
     assert!(
         found.points[0].own.is_empty() && found.points[0].loss >= found.points.last().unwrap().loss
     );
-    assert!(found.tasks.iter().all(|t| t.original.error.is_some() && t.samples > 200));
+    assert!(found.tasks.iter().all(|t| t.original.error.is_some() && t.samples == 1000));
     assert!(found.points.iter().all(|p| p.latency.is_some_and(|(a, b)| a > 0.0 && b > 0.0)));
     let text = stdout(&output);
     assert!(text.contains("◀ knee") && text.contains("originals"), "{text}");
@@ -137,4 +137,17 @@ fn what_fixes_the_size_is_refused() {
     assert!(error.contains("--share"), "{error}");
     let error = tool.refused(&["frontier", &a, &b, "--report", "nowhere/c.html"]);
     assert!(error.contains("nowhere"), "{error}");
+}
+
+#[test]
+fn points_are_measured_on_as_many_samples_as_are_asked_for() {
+    let (tool, a, b) = (Tool::new(), mnist(), fashion());
+    let (x, y) = (images(), fashion_images());
+    let measured = |more: &[&str]| -> Vec<usize> {
+        let args = curve(&a, &b, [&x, &y], &[&["--points", "1", "--json"], more].concat());
+        let found: Frontier = serde_json::from_slice(&tool.run(0, &args).stdout).unwrap();
+        found.tasks.iter().map(|task| task.samples).collect()
+    };
+    assert_eq!(measured(&[]), [1000, 1000]);
+    assert_eq!(measured(&["--measure", "300"]), [300, 300]);
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use onnx_zip::report::Report;
+use onnx_zip::report::{Plan, Report};
 
 use crate::tool::{Tool, fashion, fixture, images, mnist, stderr};
 
@@ -158,4 +158,32 @@ fn a_plan_that_cannot_be_followed_is_refused_with_one_sentence() {
         let error = tool.refused(&["merge", "--plan", plan, "-o", "b.onnx"]);
         assert!(error.contains("cannot read the plan"), "{error}");
     }
+}
+
+#[test]
+fn a_dry_run_shows_the_layers_of_its_plan() {
+    let (tool, a, b) = (Tool::new(), mnist(), fashion());
+    let text = planned(&tool, [&a, &b], &["--share", "1"]);
+    let saved = |more: &[&str]| -> Vec<bool> {
+        let args = [&["merge", "--plan", "a.toml", "--dry-run", "--json"], more].concat();
+        let plan: Plan = serde_json::from_slice(&tool.run(0, &args).stdout).unwrap();
+        plan.prediction.sites.iter().map(|site| site.saved > 0).collect()
+    };
+    assert_eq!(saved(&[]), [true, true, false]);
+    let (head, fc2) = text.split_once("name = \"fc2\"\n").unwrap();
+    let own = fc2.replacen("common", "own", 1);
+    fs::write(tool.path("a.toml"), format!("{head}name = \"fc2\"\n{own}")).unwrap();
+    assert_eq!(saved(&[]), [true, false, false]);
+    assert_eq!(saved(&["--share", "1"]), [true, true, false]);
+}
+
+#[test]
+fn a_wrong_value_in_a_plan_is_said_to_be_there() {
+    let (tool, a, b) = (Tool::new(), mnist(), fashion());
+    let text = planned(&tool, [&a, &b], &["--share", "1"]);
+    let wrong = text.replace("share = \"1\"", "share = \"7\"");
+    assert_ne!(text, wrong);
+    fs::write(tool.path("wrong.toml"), wrong).unwrap();
+    let said = tool.refused(&["merge", "--plan", "wrong.toml", "-o", "b.onnx"]);
+    assert!(said.contains("wrong.toml: ") && said.contains("a share lies between"), "{said}");
 }

@@ -35,7 +35,7 @@ use crate::report::{Picture, Plan};
 use crate::retrain::Retraining;
 use crate::verify::Verification;
 use crate::zipper::{
-    Calibration, Job, Outcome, Prepared, Trial, batch_in_parts, merge_decided, merge_for,
+    Calibration, Job, Outcome, Prepared, SiteNames, Trial, batch_in_parts, merge_decided, merge_for,
 };
 
 pub(super) use comparison::with_originals;
@@ -172,12 +172,12 @@ impl Merger {
         self
     }
 
-    /// Plans the merge without data.
+    /// Plans the merge without data. Layers are as a plan that is followed says.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for a goal, which needs merges; as [`plan()`](super::plan()).
     pub fn plan(&self) -> Result<Plan> {
-        if self.options.goal.goal().is_some() {
+        if self.options.goal.goal().is_some() && !self.replay.decides() {
             let message = "a plan alone cannot tell how much to share for a goal";
             let hint = Hint::from("merge without ").option("dry-run");
             return Err(Error::new(ErrorKind::Usage, message)
@@ -185,7 +185,8 @@ impl Merger {
         }
         let MergeOptions { models, sharing, method, tuning, .. } = self.options.clone();
         let options = PlanOptions { models, sharing, method, statistics: tuning.statistics };
-        plan::plan(&self.models, &self.names, &options)
+        let decisions = |sites: &[SiteNames]| self.decisions(sites);
+        plan::plan_decided(&self.models, &self.names, &options, &decisions)
     }
 
     /// Merges the models into a temporary file.

@@ -49,6 +49,13 @@ pub struct FrontierOptions {
         long, value_name = "N", default_value_t = 10, help_heading = "Result",
         value_parser = at_least_one()))]
     pub points: usize,
+    /// Samples to measure each merge on, at most [default: as many as --samples, and at least 1000]
+    ///
+    /// They are taken from those that are not calibrated on, if there are enough. Few samples give a rough curve
+    /// soon.
+    #[cfg_attr(feature = "cli", arg(
+        long, value_name = "N", help_heading = "Result", value_parser = at_least_one()))]
+    pub measure: Option<usize>,
     /// Also measure the time of a run
     #[cfg_attr(feature = "cli", arg(long, help_heading = "Result"))]
     pub latency: bool,
@@ -67,6 +74,7 @@ impl Default for FrontierOptions {
             runtime: RuntimeOptions::default(),
             form: FormOptions::default(),
             points: 10,
+            measure: None,
             latency: false,
         }
     }

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ndarray::ArrayD;
+
 use super::bytes::{decoded, encoded};
 use super::rows::{Arrays, Rows};
 use crate::error::{Error, ErrorKind, Result};
@@ -36,9 +38,16 @@ pub struct Spooler {
 }
 
 struct Writing {
-    file: BufWriter<File>,
+    kept: Kept,
     dtype: DataType,
     shape: Vec<usize>,
+}
+
+/// Where the elements of an array are kept.
+enum Kept {
+    File(BufWriter<File>),
+    /// Words can only be labels, of which there are few.
+    Words(Vec<String>),
 }
 
 impl Spooler {
@@ -84,11 +93,8 @@ impl Spooler {
             return Err(Error::new(ErrorKind::Calibration, "the data has no batches")
                 .hint("an iterator can be read once only: make a new one for every call"));
         }
-        let spooled = self.columns.into_iter().map(|Writing { file, dtype, shape }| {
-            let file = file.into_inner().map_err(|e| no_spool(e.into_error()))?;
-            Ok(Arc::new(Spooled { file: Mutex::new(file), dtype, shape }) as Arc<dyn Rows>)
-        });
-        Ok(Arrays { names: self.names, arrays: spooled.collect::<Result<_>>()? })
+        let arrays = self.columns.into_iter().map(Writing::finish).collect::<Result<_>>()?;
+        Ok(Arrays { names: self.names, arrays })
     }
 
     fn unlike(&self, clause: &str) -> Error {
@@ -98,18 +104,43 @@ impl Spooler {
 
 impl Writing {
     fn new(first: &HostArray) -> Result<Self> {
-        let file = BufWriter::with_capacity(1 << 20, tempfile::tempfile().map_err(no_spool)?);
+        let kept = match first.dtype() {
+            DataType::STRING => Kept::Words(Vec::new()),
+            _ => Kept::File(BufWriter::with_capacity(
+                1 << 20,
+                tempfile::tempfile().map_err(no_spool)?,
+            )),
+        };
         let mut shape = first.shape().to_vec();
         shape.iter_mut().take(1).for_each(|rows| *rows = 0);
-        Ok(Writing { file, dtype: first.dtype(), shape })
+        Ok(Writing { kept, dtype: first.dtype(), shape })
     }
 
     fn write(&mut self, array: &HostArray) -> Result<()> {
-        self.file.write_all(&encoded(array)?).map_err(no_spool)?;
+        match (&mut self.kept, array) {
+            (Kept::Words(words), HostArray::Text(more)) => words.extend(more.iter().cloned()),
+            (Kept::Words(_), _) => return Err(wrong_kind()),
+            (Kept::File(file), _) => file.write_all(&encoded(array)?).map_err(no_spool)?,
+        }
         if let (Some(all), Some(rows)) = (self.shape.first_mut(), array.rows()) {
             *all += rows;
         }
         Ok(())
+    }
+
+    /// The whole array.
+    fn finish(self) -> Result<Arc<dyn Rows>> {
+        let Writing { kept, dtype, shape } = self;
+        match kept {
+            Kept::File(file) => {
+                let file = Mutex::new(file.into_inner().map_err(|e| no_spool(e.into_error()))?);
+                Ok(Arc::new(Spooled { file, dtype, shape }))
+            }
+            Kept::Words(words) => {
+                let words = ArrayD::from_shape_vec(shape, words);
+                Ok(Arc::new(HostArray::Text(words.map_err(|e| wrong_kind().because(e))?)))
+            }
+        }
     }
 }
 
@@ -153,6 +184,10 @@ impl Rows for Spooled {
     }
 }
 
+fn wrong_kind() -> Error {
+    Error::new(ErrorKind::Calibration, "words and numbers cannot be mixed in one array")
+}
+
 pub(super) fn no_spool(error: std::io::Error) -> Error {
     Error::new(ErrorKind::Io, "cannot write the samples to a temporary file")
         .because(error)
@@ -161,9 +196,10 @@ pub(super) fn no_spool(error: std::io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::ArrayD;
-
     use super::*;
+    use crate::calib::data::{DataOptions, Dataset};
+    use crate::ir::Dim;
+    use crate::runtime::Port;
 
     fn batch(start: usize, rows: usize) -> Vec<HostArray> {
         let x = ArrayD::from_shape_fn(vec![rows, 2], |i| (10 * (start + i[0]) + i[1]) as f32);
@@ -182,6 +218,29 @@ mod tests {
                 assert_eq!(found.rows(rows).unwrap(), whole.select_rows(rows).unwrap());
             }
         }
+    }
+
+    #[test]
+    fn words_of_batches_are_labels_and_feed_nothing() {
+        let words = |words: &[&str]| {
+            let words = words.iter().map(|word| (*word).to_owned()).collect();
+            HostArray::Text(ArrayD::from_shape_vec(vec![2], words).unwrap())
+        };
+        let x = || batch(0, 2).swap_remove(0);
+        let mut spooler = Spooler::default();
+        let names = Some(["x", "file", "label"].map(str::to_owned).to_vec());
+        for labels in [["fox", "cat"], ["dog", "cat"]] {
+            let batch = vec![x(), words(&["1.png", "2.png"]), words(&labels)];
+            spooler.push(names.clone(), batch).unwrap();
+        }
+        let arrays = spooler.finish().unwrap();
+        let shape = vec![Dim::Unknown, Dim::Known(2)];
+        let port = Port { name: "x".to_owned(), dtype: DataType::F32, shape: Some(shape) };
+        let data = Dataset::from_arrays(&arrays, &[port], &DataOptions::default()).unwrap();
+        assert_eq!(data.labels(0..4).unwrap(), [2, 0, 1, 0]);
+        assert!(data.notes().iter().any(|note| note.in_flags().contains("cat, dog, fox")));
+        let mixed = Arrays::from_batches([Ok(vec![words(&["a", "b"])]), Ok(vec![x()])]);
+        assert!(mixed.unwrap_err().to_string().contains("batch 2"));
     }
 
     #[test]

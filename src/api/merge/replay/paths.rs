@@ -4,9 +4,10 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::staging::folder_of;
 
-/// Resolves a path in the plan at `plan`.
+/// Resolves a path in the plan at `plan`. Paths of a plan that is piped, as from `/dev/stdin`, count from the working
+/// folder.
 pub fn resolved(plan: &Path, file: &Path) -> PathBuf {
-    let folder = plan.parent().unwrap_or(Path::new(""));
+    let folder = plan.parent().filter(|_| !plan.starts_with("/dev")).unwrap_or(Path::new(""));
     folder.join(file)
 }
 
@@ -44,6 +45,7 @@ mod tests {
             Path::new("plans/../a.onnx")
         );
         assert_eq!(resolved(Path::new("p.toml"), Path::new("a.onnx")), Path::new("a.onnx"));
+        assert_eq!(resolved(Path::new("/dev/stdin"), Path::new("x/a.onnx")), Path::new("x/a.onnx"));
         assert_eq!(resolved(Path::new("x/p.toml"), Path::new("/a.onnx")), Path::new("/a.onnx"));
         assert_eq!(seen_from(Path::new("p.toml"), Path::new("a.onnx")), Path::new("a.onnx"));
     }

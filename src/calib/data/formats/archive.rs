@@ -8,15 +8,16 @@ use std::sync::Arc;
 use zip::ZipArchive;
 use zip::read::ZipFile;
 
-use super::super::choice::{Field, LABELS_KEY};
+use super::super::choice::{Field, Kind, LABELS_KEY};
 use super::super::complaints::wrong_array;
 use super::super::file::opened;
 use super::super::options::DataOptions;
-use super::super::rows::Arrays;
+use super::super::rows::{Arrays, Rows};
 use super::npy;
 use super::{Content, Files, Format, Source};
 use crate::error::{Error, ErrorKind, Result};
-use crate::runtime::Port;
+use crate::ir::DataType;
+use crate::runtime::{HostArray, Port};
 
 pub(super) const FORMAT: Format =
     Format { name: "a .npz archive", suffixes: &["npz"], sharded: false, open };
@@ -104,13 +105,23 @@ impl<'a> Memory<'a> {
 
 impl Source for Memory<'_> {
     fn fields(&self) -> Vec<Field> {
-        self.names.iter().map(Field::array).collect()
+        let field = |(name, array): (&String, &Arc<dyn Rows>)| match array.dtype() {
+            DataType::STRING => Field { name: name.clone(), kind: Kind::Text },
+            _ => Field::array(name),
+        };
+        self.names.iter().zip(&self.arrays.arrays).map(field).collect()
     }
 
     fn read(&mut self, field: &str) -> Result<Content> {
         let array = self.names.iter().zip(&self.arrays.arrays).find(|(own, _)| *own == field);
         let (_, array) =
             array.ok_or_else(|| wrong_array(Path::new(IN_MEMORY), field, "is not there"))?;
-        Ok(Content::Array(Arc::clone(array)))
+        if array.dtype() != DataType::STRING {
+            return Ok(Content::Array(Arc::clone(array)));
+        }
+        match array.whole()? {
+            HostArray::Text(words) => Ok(Content::Text(words.into_iter().collect())),
+            other => Ok(Content::Array(Arc::new(other))),
+        }
     }
 }
