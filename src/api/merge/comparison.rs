@@ -232,3 +232,23 @@ fn aside(model: &Loaded) -> Result<Option<NamedTempFile>> {
             )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mtz::options::Bits;
+
+    #[test]
+    fn common_biases_are_proposed_where_no_option_rules_them_out() {
+        let remedy = |options: ShareOptions, paper| common_biases(&options, paper);
+        let part = ShareOptions::default();
+        let all = || ShareOptions { share: Some(1.0), ..ShareOptions::default() };
+        let said = |options| remedy(options, false).map(|hint| hint.in_flags());
+        assert!(said(part).unwrap().ends_with(": --biases shared with --share 1"));
+        assert!(said(all()).unwrap().ends_with(": --biases shared"));
+        let trunk = ShareOptions { until: Some("conv*".to_owned()), ..ShareOptions::default() };
+        assert!(said(trunk).unwrap().ends_with(": --biases shared"));
+        assert_eq!(said(ShareOptions { delta: Some(Bits::Eight), ..all() }), None);
+        assert!(remedy(all(), true).is_none());
+    }
+}
