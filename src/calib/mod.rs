@@ -2,6 +2,7 @@
 
 pub(crate) mod container;
 mod counts;
+mod cut;
 pub mod data;
 mod gathering;
 pub mod gram;

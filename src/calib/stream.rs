@@ -7,15 +7,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use super::cut::{Cut, bytes_of, types_of_inputs, types_of_kept};
 use super::data::Dataset;
 use super::mask::{Mask, MaskInput};
 use crate::canon::with_branches_taken;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::{Dim, Graph, Model, NodeId, TensorType, ValueId};
+use crate::ir::{Graph, Model, NodeId, TensorType, ValueId};
 use crate::runtime::{Backend, HostArray, ModelSource, Session};
-
-/// Values at the cut, for one batch.
-type Cut = BTreeMap<ValueId, Arc<HostArray>>;
 
 /// Calibration data and how to run over it.
 #[derive(Clone)]
@@ -172,13 +170,7 @@ impl<'a> Stream<'a> {
         if step.outputs.is_empty() {
             return Ok(step);
         }
-        let samples = self.source.range(0).len();
-        let typed = |(id, array): (&ValueId, &Arc<HostArray>)| {
-            let known = graph.value(*id).ty.as_ref().and_then(|ty| ty.shape.as_deref());
-            (*id, batched(array, samples, known))
-        };
-        let inputs: Vec<(ValueId, TensorType)> = first.iter().map(typed).collect();
-        let part = graph.between(&inputs, &step.outputs);
+        let part = graph.between(&self.types(graph, &first), &step.outputs);
         step.feeds = part.inputs.iter().map(|v| (*v, part.value(*v).name.clone())).collect();
         let part = with_branches_taken(Model { graph: part, ..model.without_graph() });
         let session = self.source.backend.load(ModelSource::Graph(&part)).in_model(&model.name)?;
@@ -314,6 +306,17 @@ impl<'a> Stream<'a> {
         before
     }
 
+    /// The types of the values at the cut, of which the first batch has the values `first`.
+    fn types(&self, graph: &Graph, first: &Cut) -> Vec<(ValueId, TensorType)> {
+        let source = &self.source;
+        let samples = |batch: usize| source.range(batch).len();
+        if self.position == 0 {
+            return types_of_inputs(graph, first, samples(0));
+        }
+        let samples: Vec<usize> = (0..source.batches()).map(samples).collect();
+        types_of_kept(graph, &self.kept, &samples)
+    }
+
     /// The values at the cut for one batch.
     fn cut(&self, model: &Model, batch: usize) -> Result<Cut> {
         if self.position > 0 {
@@ -329,22 +332,4 @@ impl<'a> Stream<'a> {
         });
         Ok(by_name.collect())
     }
-}
-
-/// The type of an array of `samples` samples. Its first axis counts them, or another axis that is open
-/// in the net's own type (`known`), as before recurrent layers and in their states.
-fn batched(array: &HostArray, samples: usize, known: Option<&[Dim]>) -> TensorType {
-    let is_open =
-        |axis: usize| known.and_then(|k| k.get(axis)).is_some_and(|dim| dim.known().is_none());
-    let counts = |axis: usize| array.shape().get(axis) == Some(&samples) && is_open(axis);
-    let is_first = is_open(0) || !(1..array.shape().len()).any(counts);
-    let dims = array.shape().iter().enumerate().map(|(axis, n)| match *n == samples {
-        true if is_open(axis) || (axis == 0 && is_first) => Dim::Symbol("samples".to_owned()),
-        _ => Dim::Known(*n),
-    });
-    TensorType { dtype: array.dtype(), shape: Some(dims.collect()) }
-}
-
-fn bytes_of(array: &HostArray) -> u64 {
-    (array.len() * array.dtype().size().unwrap_or(8)) as u64
 }

@@ -28,14 +28,23 @@ pub(crate) fn apart<'a>(
     Some(format!("no layer is shared{why}; weights that are equal bit for bit are stored once"))
 }
 
-/// The option that shares layers whose inputs are model outputs, too, as in encoders; `None` if there are
-/// none. `reasons` has the reason why each corresponding layer is not shared.
+/// The option that shares layers that read or make channels of model outputs; `None` if no layer reads such channels,
+/// as those of encoders do. `reasons` has the reason why each corresponding layer is not shared.
 pub(crate) fn at_outputs<'a>(reasons: impl Iterator<Item = Option<&'a String>>) -> Option<Hint> {
-    let is_behind = |reason: &&String| reason.starts_with("no input is shared: a model output");
-    let count = reasons.flatten().filter(is_behind).count();
-    (count > 0).then(|| {
-        let layers =
-            if count == 1 { "1 layer reads".into() } else { format!("{count} layers read") };
+    const MADE: &str = "a model output";
+    let is_read = |reason: &str| {
+        reason.strip_prefix("no input is shared: ").is_some_and(|why| why.starts_with(MADE))
+    };
+    let (mut read, mut made) = (0, 0);
+    for reason in reasons.flatten() {
+        read += usize::from(is_read(reason));
+        made += usize::from(reason.starts_with(MADE));
+    }
+    (read > 0).then(|| {
+        let layers = match read + made {
+            1 => "1 layer reads or makes".to_owned(),
+            count => format!("{count} layers read or make"),
+        };
         Hint::from(format!("{layers} channels that are model outputs, too, and are not shared; "))
             .option("share-outputs")
             .then(" shares them, and the outputs keep their order")

@@ -11,7 +11,7 @@ use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::matching::Share;
 use crate::mtz::options::Budget;
 use crate::mtz::plan::{Prediction, SitePlan, predict};
-use crate::report::{OutsideRecord, count, decidable};
+use crate::report::{OutsideRecord, at_outputs, count, decidable};
 
 use super::Prepared;
 use super::equal::have_equal_weights;
@@ -132,10 +132,17 @@ pub(super) fn misaligned(joint: &JointModel, alignment: &Alignment, plan: &Predi
             None => format!("{names} have no layers with weights"),
         },
     };
+    Error::new(ErrorKind::Misaligned, what).hint(next_step(joint, plan))
+}
+
+/// What makes layers shareable, or shows why they are not.
+fn next_step(joint: &JointModel, plan: &Prediction) -> Hint {
+    if let Some(hint) = at_outputs(plan.sites.iter().map(|site| site.reason.as_ref())) {
+        return hint;
+    }
     let outside = |task: &Task| OutsideRecord::by_reason(outside(task.graph(), task.coupling()));
     let next = joint.tasks().iter().find_map(|task| decidable(&outside(task)));
-    let next = next.unwrap_or_else(|| "`onnx-zip plan` shows the whole alignment".to_owned());
-    Error::new(ErrorKind::Misaligned, what).hint(next)
+    next.unwrap_or_else(|| "`onnx-zip plan` shows the whole alignment".to_owned()).into()
 }
 
 /// The largest constant of a net that belongs to no layer.
@@ -283,6 +290,31 @@ mod tests {
         let error = checked(&prepared, 1.0).unwrap_err().to_string();
         let wanted = "64 of 91 parameters of a are constants of a Loop, inside of which no layers";
         assert!(error.contains(wanted), "{error}");
+    }
+
+    /// An encoder without a head: all channels of its layers reach the output.
+    fn encoding(name: &str, seed: usize) -> Input {
+        let mut b = GraphBuilder::new(name, 17);
+        b.weights("unused", &[seed]);
+        let (x, embed) = (b.input("x", "n,8"), b.weights("embed.w", &[8, 6]));
+        let x = b.op("MatMul", "embed", &[x, embed], []);
+        let (up, down) = (b.weights("up.w", &[6, 12]), b.weights("down.w", &[12, 6]));
+        let y = b.op("MatMul", "up", &[x, up], []);
+        let y = b.op("Relu", "relu", &[y], []);
+        let y = b.op("MatMul", "down", &[y, down], []);
+        let y = b.op("Add", "sum", &[x, y], []);
+        Input { name: name.to_owned(), model: b.build(&[y]) }
+    }
+
+    #[test]
+    fn encoders_without_heads_are_told_to_share_their_outputs() {
+        let nets = [("a", 1), ("b", 2)].map(|(name, seed)| encoding(name, seed));
+        let parts = nets.map(|net| Part::Net(Box::new(net)));
+        let prepared = prepare_parts(parts.into(), PrepareOptions::default()).unwrap();
+        let error = checked(&prepared, 1.0).unwrap_err();
+        let wanted = "3 layers read or make channels that are model outputs, too, and are not shared; \
+                      --share-outputs shares them";
+        assert!(error.with_flags().to_string().contains(wanted), "{}", error.with_flags());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Laws of merges, and bounds on the accuracy of merged nets.
 
 mod accuracy;
+mod batches;
 mod beside;
 mod blocks;
 mod drawn;

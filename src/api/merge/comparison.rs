@@ -15,7 +15,7 @@ use crate::compare::{Against, Candidate, Comparison, Original, compare, left_out
 use crate::emit::Form;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::JointModel;
-use crate::mtz::options::Unit;
+use crate::mtz::options::{Biases, Unit};
 use crate::mtz::plan::{Sizes, compared as compared_bytes};
 use crate::onnx::{self, Draft};
 use crate::progress::Progress;
@@ -67,10 +67,21 @@ impl Merger {
     }
 
     /// The respects in which the joint model is worse than its originals, and an option that helps.
-    pub(super) fn complaint(&self, compared: &Comparison, shape: Shape) -> Option<Hint> {
+    pub(super) fn complaint(
+        &self,
+        compared: &Comparison,
+        shape: Shape,
+        biases: Biases,
+    ) -> Option<Hint> {
         let complaint = report::complaint(compared)?;
+        let is_slow = compared.is_smaller() && compared.is_fast() == Some(false);
+        let common = || common_biases(&self.options.sharing, self.counts_neurons());
         let remedy = if compared.is_smaller() && shape.form != Form::Heads {
             Hint::from("compute all tasks in one run: ").option_as("form", "heads")
+        } else if let Some(remedy) =
+            common().filter(|_| is_slow && !shape.separate && biases == Biases::PerTask)
+        {
+            remedy
         } else if let Some(remedy) = remedy(&self.options.sharing, self.counts_neurons()) {
             remedy
         } else if shape.separate {
@@ -81,6 +92,22 @@ impl Merger {
         };
         Some(Hint::from(format!("{complaint}; ")).and(remedy))
     }
+}
+
+/// The options that let tasks with common inputs and biases of their own compute shared layers once; `None` if others
+/// rule them out.
+fn common_biases(sharing: &ShareOptions, paper: bool) -> Option<Hint> {
+    let ShareOptions { share, until, delta, corrections, .. } = sharing;
+    if sharing.unit(paper) != Unit::Layer || delta.is_some() || corrections.is_some() {
+        return None;
+    }
+    let hint =
+        Hint::from("tasks that read one input compute layers once whose biases are shared, too: ")
+            .option_as("biases", "shared");
+    Some(match *share == Some(1.0) || until.is_some() {
+        true => hint,
+        false => hint.then(" with ").option_as("share", "1"),
+    })
 }
 
 /// An option that makes the joint model smaller or its graph denser, if there is one.
@@ -204,4 +231,24 @@ fn aside(model: &Loaded) -> Result<Option<NamedTempFile>> {
                 Hint::from("free space there, or leave out the comparison: ").option("no-compare"),
             )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mtz::options::Bits;
+
+    #[test]
+    fn common_biases_are_proposed_where_no_option_rules_them_out() {
+        let remedy = |options: ShareOptions, paper| common_biases(&options, paper);
+        let part = ShareOptions::default();
+        let all = || ShareOptions { share: Some(1.0), ..ShareOptions::default() };
+        let said = |options| remedy(options, false).map(|hint| hint.in_flags());
+        assert!(said(part).unwrap().ends_with(": --biases shared with --share 1"));
+        assert!(said(all()).unwrap().ends_with(": --biases shared"));
+        let trunk = ShareOptions { until: Some("conv*".to_owned()), ..ShareOptions::default() };
+        assert!(said(trunk).unwrap().ends_with(": --biases shared"));
+        assert_eq!(said(ShareOptions { delta: Some(Bits::Eight), ..all() }), None);
+        assert!(remedy(all(), true).is_none());
+    }
 }

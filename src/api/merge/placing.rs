@@ -33,7 +33,8 @@ impl Merger {
     ) -> Result<Merged> {
         let Findings { shape, checked, compared } = findings;
         let passed = checked.as_ref().is_none_or(Verification::passed);
-        let worse = compared.comparison.as_ref().and_then(|c| self.complaint(c, shape));
+        let biases = facts.options.budget.biases();
+        let worse = compared.comparison.as_ref().and_then(|c| self.complaint(c, shape, biases));
         let unmet = passed.then(|| self.unmet(compared.comparison.as_ref())).flatten();
         if passed {
             place.note(&mut draft, checked.as_ref(), self.given().is_synthetic())?;
