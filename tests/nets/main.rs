@@ -4,6 +4,7 @@ mod accuracy;
 mod batches;
 mod beside;
 mod blocks;
+mod copied;
 mod drawn;
 mod exact;
 mod finetunes;
