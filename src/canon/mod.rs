@@ -17,7 +17,7 @@
 //! 3. once: the checks for training mode, for NaN and for infinities, now that weights are not hidden
 //!    behind nodes.
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
-//!    `leading`, then `entries`, then `unstack`; `group_norm`; `bands`; `padding`, then `covered`; `left` before `gemm`, whose products without a bias can
+//!    `leading`; `block_diagonal`; `entries`, then `unstack`; `group_norm`; `bands`; `padding`, then `covered`; `left` before `gemm`, whose products without a bias can
 //!    take one from `affine`; `flattened`, which needs layers in one form; `addend`, which removes a computed bias; `bias` for layers that still
 //!    have none; `channels_first` for layers that are complete; `recurrent`; `shuffle`, `positions`, then `pixels`, and `largest`, then `stacked` last,
 //!    since they look for remaining patterns.
@@ -29,6 +29,7 @@ mod alive;
 mod bands;
 mod batched;
 mod bias;
+mod block_diagonal;
 mod branches;
 mod certain;
 mod channels_first;
@@ -240,6 +241,7 @@ const UNROLLED: &[Pass] = &[Pass { name: "unroll", run: Rewrite(loops::unroll) }
 const LAYERS: &[Pass] = &[
     Pass { name: "untie", run: Rewrite(untie::run) },
     Pass { name: "leading", run: Rewrite(leading::run) },
+    Pass { name: "block_diagonal", run: Rewrite(block_diagonal::run) },
     Pass { name: "entries", run: Rewrite(entries::run) },
     Pass { name: "unstack", run: Rewrite(unstack::run) },
     Pass { name: "group_norm", run: Rewrite(group_norm::run) },

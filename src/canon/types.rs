@@ -64,6 +64,29 @@ fn infer_knowing(graph: &mut Graph, id: NodeId, known: &mut [Option<Sizes>]) {
             *place = sizes.filter(|sizes| fits(graph, output, sizes));
         }
     }
+    demand(graph, id);
+}
+
+/// Notes the extent that the constant matrix of a product demands of the other factor, where nothing else tells it: of
+/// what a reshape to an open shape leaves for its last axis.
+fn demand(graph: &mut Graph, id: NodeId) {
+    let Some((data, extent)) = demanded(graph, id) else { return };
+    let Some(mut ty) = graph.type_of(data) else { return };
+    if let Some(last) = ty.shape.as_mut().and_then(|dims| dims.last_mut())
+        && matches!(last, Dim::Unknown | Dim::Formula(_))
+    {
+        *last = Dim::Known(extent);
+        graph.set_type(data, Some(ty));
+    }
+}
+
+fn demanded(graph: &Graph, id: NodeId) -> Option<(ValueId, usize)> {
+    let node = graph.node(id);
+    let data = node.input(0).filter(|data| graph.initializer(*data).is_none())?;
+    let [rows, columns] = *graph.initializer(node.input(1)?)?.dims.as_slice() else { return None };
+    let is_turned = node.is("Gemm") && node.int("transB", 0) == 1;
+    let is_plain = node.is("MatMul") || node.is("Gemm") && node.int("transA", 0) == 0;
+    is_plain.then_some((data, if is_turned { columns } else { rows }))
 }
 
 /// Whether a node compares batches, while several inputs are assumed to have the same one. The model may

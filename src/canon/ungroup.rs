@@ -12,7 +12,7 @@ use crate::ir::{Attribute, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKin
 use super::rewire;
 
 /// Limit of groups; a convolution with more groups stays, since it would become too many nodes.
-const MOST_GROUPS: usize = 64;
+pub(super) const MOST_GROUPS: usize = 64;
 
 /// Runs the pass.
 ///

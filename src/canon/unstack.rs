@@ -15,6 +15,9 @@ use super::{CanonOptions, requantised, rewire, types};
 /// Limit of parts of a product.
 const MOST_PARTS: usize = 8;
 
+/// The place of an axis that is merged with others, as heads are with samples. Rows are not cut along it.
+const MERGED: usize = usize::MAX;
+
 /// Runs the pass.
 ///
 /// # Errors
@@ -226,11 +229,20 @@ fn moved(graph: &Graph, id: NodeId, axis: usize) -> Option<usize> {
         }
         "Reshape" => {
             let shape = |value| types::shape(graph, value);
-            let places = moved_ones(&shape(node.input(0)?)?, &shape(node.output(0)?)?)?;
-            places.iter().position(|place| *place == Some(axis))
+            let (from, to) = (shape(node.input(0)?)?, shape(node.output(0)?)?);
+            match moved_ones(&from, &to) {
+                Some(places) => places.iter().position(|place| *place == Some(axis)),
+                None => stays(&from, &to, axis).then_some(axis),
+            }
         }
         _ => None,
     }
+}
+
+/// Whether an axis stays in its place in a reshape, since those before it do, too.
+fn stays(from: &[Dim], to: &[Dim], axis: usize) -> bool {
+    let is_in_both = axis < from.len().min(to.len());
+    is_in_both && from.iter().zip(to).take(axis + 1).all(|(a, b)| a.is_surely(b))
 }
 
 /// The grid after a node that moves rows, adds one number to each or rounds all to one grid of numbers.
@@ -269,7 +281,11 @@ fn behind(graph: &Graph, id: NodeId, value: ValueId, grid: &Grid) -> Option<Grid
         }
         // A reshape behind the split may leave out axes of extent 1, as that of samples.
         "Transpose" | "Squeeze" | "Unsqueeze" | "Reshape" => {
-            let place = |(axis, n): &(usize, usize)| Some((moved(graph, id, *axis)?, *n));
+            let place = |(axis, n): &(usize, usize)| match moved(graph, id, *axis) {
+                _ if *axis == MERGED => Some((MERGED, *n)),
+                None if node.is("Reshape") => Some((MERGED, *n)),
+                axis => Some((axis?, *n)),
+            };
             Some(Grid { axes: grid.axes.iter().map(place).collect::<Option<_>>()? })
         }
         _ => None,
@@ -343,10 +359,13 @@ fn cut_at(graph: &Graph, id: NodeId, value: ValueId, rank: usize) -> Option<(usi
         },
         "Gather" => {
             let axis = normal_axis(node.int("axis", 0), rank)?;
-            let index = graph.initializer(node.input(1)?).filter(|t| t.dims.is_empty())?;
+            let index = graph.initializer(node.input(1)?).filter(|t| t.dims.len() <= 1)?;
+            let [place] = index.to_i64()?.as_slice().try_into().ok()?;
             let extent = types::shape(graph, value)?.get(axis)?.known()?;
-            let start = normal_axis(*index.to_i64()?.first()?, extent)?;
-            Some((axis, vec![part(node.output(0)?, start, start + 1, true)]))
+            let start = normal_axis(place, extent)?;
+            // A list of one index keeps the axis.
+            let is_squeezed = index.dims.is_empty();
+            Some((axis, vec![part(node.output(0)?, start, start + 1, is_squeezed)]))
         }
         _ => None,
     }

@@ -3,7 +3,7 @@
 use super::End;
 use super::atoms::Mark;
 use super::trace::{MOST_CHANNELS, Tracer};
-use crate::ir::{Consumers, Graph, NodeId, Tensor, ValueId};
+use crate::ir::{Consumers, Graph, Node, NodeId, Tensor, ValueId};
 use crate::ops::{Labels, gates, moved_ones, normal_axis};
 
 /// Nodes between an input and the first layer behind it.
@@ -68,6 +68,10 @@ fn channel_axis(
         let reader = readers[value.index()].iter().copied().find(|id| !graph.node(*id).is("Shape"));
         let Some(reader) = reader else { break 1 };
         let node = graph.node(reader);
+        if node.is("MatMul") && axes.len() > 3 && !has_constant(graph, node) {
+            // As cached keys and values: one matrix for each head.
+            break 1;
+        }
         if node.is("MatMul") || !gates(&node.op).is_empty() {
             break axes.len().checked_sub(1)?;
         }
@@ -81,6 +85,10 @@ fn channel_axis(
     };
     // The first axis counts samples, unless it is moved.
     (axis != 0 || contracted != 0).then_some((value, axis))
+}
+
+fn has_constant(graph: &Graph, node: &Node) -> bool {
+    node.inputs.iter().flatten().any(|value| graph.initializer(*value).is_some())
 }
 
 /// The places of axes after a node that moves them; `None` for other nodes.

@@ -12,6 +12,7 @@ pub const PATTERNS: &[Pattern] = &[
     ("one head of keys and values", one_head),
     ("one head of keys and values, repeated", one_head_repeated),
     ("one head of keys and values, all of one layer", one_head_of_one_layer),
+    ("one head of keys and values, picked from the heads of one layer", one_head_picked),
     ("one head of values", one_head_of_values),
     ("one head of keys and values, heads beside tokens", one_head_flat),
     ("queries and keys with numbers of each depth", numbers_of_each_depth),
@@ -61,6 +62,22 @@ fn one_head_of_one_layer(b: &mut GraphBuilder) -> Vec<ValueId> {
     let axis = b.ints("axis", &[1]);
     let [k, v] = [k, v].map(|own| b.op("Unsqueeze", "one", &[own, axis], []));
     let k = transpose(b, k, &[0, 1, 3, 2]);
+    heads::attention(b, x, [q, k, v])
+}
+
+/// As in Falcon: the last two heads of one layer are keys and values, picked by lists of one index.
+fn one_head_picked(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = heads::stream(b);
+    let all = dense(b, "all", x, [6, 16]);
+    let all = reshape(b, all, &[0, 0, 4, 4]);
+    let (start, end, axis) = (b.ints("start", &[0]), b.ints("end", &[-2]), b.ints("axis", &[2]));
+    let q = b.op("Slice", "q", &[all, start, end, axis], []);
+    let [k, v] = [-2, -1].map(|place| {
+        let place = b.ints("place", &[place]);
+        b.op("Gather", "picked", &[all, place], [("axis", 2.into())])
+    });
+    let [q, v] = [q, v].map(|own| transpose(b, own, &[0, 2, 1, 3]));
+    let k = transpose(b, k, &[0, 2, 3, 1]);
     heads::attention(b, x, [q, k, v])
 }
 

@@ -3,7 +3,7 @@
 use onnx_zip::ir::ValueId;
 use onnx_zip::ir::builder::GraphBuilder;
 
-use super::net::{Pattern, conv, images, relu, rest};
+use super::net::{Pattern, conv, images, relu, reshape, rest};
 
 /// The patterns of this file.
 pub const PATTERNS: &[Pattern] = &[
@@ -15,6 +15,8 @@ pub const PATTERNS: &[Pattern] = &[
     ("sums of pixels under masks", under_masks),
     ("layer on channels in front of pixels", in_front),
     ("attention by Einsum, heads in front", attention),
+    ("a matrix for each group of channels", groups),
+    ("a matrix for each group of features", groups_of_features),
 ];
 
 fn einsum(b: &mut GraphBuilder, equation: &'static str, operands: &[ValueId]) -> ValueId {
@@ -127,4 +129,40 @@ fn attention(b: &mut GraphBuilder) -> Vec<ValueId> {
     let x = b.op("Add", "stream", &[x, y], []);
     let x = einsum(b, "ntc->nc", &[x]);
     scores(b, x, 6)
+}
+
+/// As in networks that remove noise from speech: grouped layers around a common one.
+fn groups(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = b.input("x", "n,5,4");
+    let w = b.weights("first.w", &[4, 6]);
+    let x = b.op("MatMul", "first", &[x, w], []);
+    let x = relu(b, x);
+    let grouped = |b: &mut GraphBuilder, x: ValueId, [inputs, out]: [usize; 2]| {
+        let x = reshape(b, x, &[0, 0, 2, inputs as i64]);
+        let w = b.weights("groups.w", &[2, inputs, out]);
+        let y = einsum(b, "ntgi,gio->ntgo", &[x, w]);
+        let y = reshape(b, y, &[0, 0, -1]);
+        relu(b, y)
+    };
+    let x = grouped(b, x, [3, 4]);
+    let w = b.weights("middle.w", &[8, 6]);
+    let x = b.op("MatMul", "middle", &[x, w], []);
+    let x = grouped(b, x, [3, 4]);
+    let w = b.weights("last.w", &[8, 7]);
+    let x = b.op("MatMul", "last", &[x, w], []);
+    let x = relu(b, x);
+    let w = b.weights("head.w", &[7, 5]);
+    vec![b.op("MatMul", "head", &[x, w], [])]
+}
+
+fn groups_of_features(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let x = b.input("x", "n,4");
+    let x = dense(b, "first", x, 6, 4);
+    let x = relu(b, x);
+    let x = reshape(b, x, &[-1, 2, 3]);
+    let w = b.weights("groups.w", &[2, 3, 4]);
+    let x = einsum(b, "ngi,gio->ngo", &[x, w]);
+    let x = reshape(b, x, &[-1, 8]);
+    let x = relu(b, x);
+    scores(b, x, 8)
 }

@@ -1,13 +1,17 @@
-//! Recurrent nets that take their last state as an input and return the next one.
+//! Nets that take their last state as an input and return the next one: recurrent layers, and attention with a cache.
 
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Attribute, Node, ValueId, ValueKind};
 
-use super::net::Pattern;
+use super::heads;
+use super::net::{Pattern, transpose};
 
 /// The patterns of this file.
-pub const PATTERNS: &[Pattern] =
-    &[("state in and out", one_state), ("two states in and out", two_states)];
+pub const PATTERNS: &[Pattern] = &[
+    ("state in and out", one_state),
+    ("two states in and out", two_states),
+    ("keys and values of earlier tokens in and out", cached),
+];
 
 /// A recurrent layer of six units over one step; returns its outputs.
 fn step<const N: usize>(
@@ -63,4 +67,17 @@ fn two_states(b: &mut GraphBuilder) -> Vec<ValueId> {
     let states = ["state", "cell"].map(|name| sequence(b, name, "n,6"));
     let [y, next, cell] = step(b, "LSTM", 4, x, &states, ["steps", "last", "last_cell"]);
     answers(b, y, &[next, cell])
+}
+
+/// As in generators of text: keys and values of three earlier tokens come in front of those of the new ones.
+fn cached(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let (x, [q, k, v]) = heads::queries_keys_values(b);
+    let [k, v] = [("past_keys", k), ("past_values", v)].map(|(name, new)| {
+        let past = b.input(name, "n,2,3,4");
+        b.op("Concat", "all", &[past, new], [("axis", 2.into())])
+    });
+    let turned = transpose(b, k, &[0, 1, 3, 2]);
+    let mut outputs = heads::attention(b, x, [q, turned, v]);
+    outputs.extend([k, v]);
+    outputs
 }
