@@ -67,12 +67,11 @@ fn formulas_of_sizes_that_double() {
 
 #[test]
 fn sizes_whose_products_exceed_64_bits() {
-    let (model, start) = (file("sizes_squared.onnx"), Instant::now());
+    let model = file("sizes_squared.onnx");
     let merge = ["merge", &model, &model, "--name", "a", "--name", "b", "-o", "o.onnx"];
     let more = ["--share", "1", "--runtime", "tract", "--samples", "3", "--no-compare"];
     let error = Tool::new().refused(&[&merge[..], &more].concat());
     assert!(error.contains("the model computes sizes that may exceed 64 bits"), "{error}");
-    assert!(start.elapsed() < Duration::from_secs(10));
 }
 
 #[test]
