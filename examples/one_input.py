@@ -10,6 +10,9 @@ nets' (one thread, a picture at a time). With matplotlib, which is not among the
 docs/images/one-input.svg too.
 """
 
+import re
+from pathlib import Path
+
 import numpy as np
 
 from curves import ROWS, SAMPLES, rise
@@ -18,7 +21,7 @@ from experiment import DATA, MODELS, OUT, ROOT, errors, merge, subset, table
 NETS = ["resnet_fashion", "resnet_kinds"]
 # Labels of Fashion-MNIST by kind, as in fixtures/train_zoo.py.
 KINDS = np.array([0, 1, 2, 0, 2, 3, 0, 3, 4, 3])
-STAGES = ("features.0*", "features.2*", "features.3*", "features.4*")
+STAGES = tuple(f"*features.{stage}/*" for stage in (0, 2, 3, 4))
 FULL = ("--share", "1", "--biases", "shared")
 WAYS = {
     "trunk": [("--until", stage, *FULL) for stage in STAGES],
@@ -41,7 +44,7 @@ LINES = {
 Point = tuple[float, float, float, list[tuple[float, float]]]
 
 
-def kinds(name: str) -> str:
+def kinds(name: str) -> Path:
     """The same pictures with their kinds as labels."""
     path = OUT / "one_input" / f"kinds_{name}.npz"
     if not path.exists():
@@ -53,7 +56,7 @@ def kinds(name: str) -> str:
 
 def point(options: tuple[str, ...]) -> Point:
     models = [MODELS / "zoo" / f"{net}.onnx" for net in NETS]
-    name = "_".join(options).replace("*", "").replace("%", "") or "none"
+    name = re.sub(r"[^\w.-]", "", "_".join(options)) or "none"
     joint = OUT / "one_input" / f"{name}.onnx"
     train = [subset("fashion_train", SAMPLES)]
     report = merge(joint, models, train, "--max-rows", ROWS, *options)["comparison"]

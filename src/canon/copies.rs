@@ -205,7 +205,8 @@ mod tests {
         let k = b.op("Transpose", "turned", &[k], perm);
         let y = b.op("MatMul", "scores", &[q, k], []);
         let model = canonicalise(b.build(&[y]), &CanonOptions::default()).unwrap();
-        model.graph.nodes().map(|(_, node)| node.op.clone()).collect()
+        let order = model.graph.topological_order().unwrap();
+        order.into_iter().map(|id| model.graph.node(id).op.clone()).collect()
     }
 
     fn gather(b: &mut GraphBuilder, k: ValueId, heads: &[i64]) -> ValueId {

@@ -145,7 +145,8 @@ mod tests {
         assert_eq!(ops, ["Relu", "MatMul", "Add", "MatMul", "Add", "Concat", "Gather"]);
         let second = split.graph.nodes().find(|(_, n)| n.name == "added.2").unwrap().1;
         let bias = |id| split.graph.initializer(id).unwrap().to_f32().unwrap().into_owned();
-        let (all, own) = (bias(c), bias(second.input(1).unwrap()));
+        let own = second.reads().find(|value| split.graph.initializer(*value).is_some());
+        let (all, own) = (bias(split.graph.value_named("c").unwrap()), bias(own.unwrap()));
         assert_eq!(own.as_slice().unwrap(), [all[[1]], all[[3]]]);
     }
 }

@@ -138,14 +138,21 @@ impl Diagonals {
         distances(joined.collect::<Array1<f64>>().view(), weights)
     }
 
-    /// Fuses `row` of B with its counterpart `own` of A at a level. Equal rows keep their weights bit
-    /// for bit.
-    pub(super) fn join(&self, own: ArrayView1<f32>, mut row: ArrayViewMut1<f32>, level: f64) {
-        let ratio = level.exp2();
+    /// Fuses `row` of B with its counterpart `own` of A at levels, by their parts. Equal rows keep their
+    /// weights bit for bit.
+    pub(super) fn join(
+        &self,
+        own: ArrayView1<f32>,
+        mut row: ArrayViewMut1<f32>,
+        levels: [(f64, f64); 2],
+    ) {
+        let ratios = levels.map(|(level, part)| (level.exp2(), part));
         let [a, b] = &self.0;
         for (((w, own), a), b) in row.iter_mut().zip(own).zip(a).zip(b) {
             let (here, there) = (f64::from(*w), f64::from(*own));
-            *w = (here + a * ratio / (a * ratio + b) * (there - here)) as f32;
+            let step: f64 =
+                ratios.iter().map(|(ratio, part)| part * a * ratio / (a * ratio + b)).sum();
+            *w = (here + step * (there - here)) as f32;
         }
     }
 }

@@ -80,9 +80,12 @@ impl Problem {
     fn fuse_diagonals(&self, diagonals: &Diagonals, pairs: &[(usize, usize)]) -> Array2<f32> {
         let places: Vec<usize> = pairs.iter().map(|(_, j)| *j).collect();
         let mut fused = self.w_b.select(Axis(0), &places);
+        let levels = self.levels();
         let rows = fused.axis_iter_mut(Axis(0)).into_par_iter().zip(pairs);
         rows.for_each(|(row, (i, j))| {
-            diagonals.join(self.w_a.row(*i), row, self.balance(*i, *j).level)
+            let around = levels.around(self.balance(*i, *j).level);
+            let around = around.map(|(node, part)| (levels.nodes()[node], part));
+            diagonals.join(self.w_a.row(*i), row, around);
         });
         fused
     }
