@@ -8,8 +8,8 @@
 //!    `hoist`, so that the others see weights of sub-graphs; the checks of what constants demand together (`demands`) and
 //!    of loops without an end (`rounds`), now that types are known; constants in few bits, before nodes move them (`fold`).
 //! 2. until nothing changes: `unfuse`, so that the others find standard operators; `noop`, `requantised`, `fold`,
-//!    `shapes`, `branches`, `loops`, `reversed`, `extents`, `views`, `expanded`, `stretched`, `contraction`, `batched`,
-//!    `ones`, `patches`, `resize`.
+//!    `shapes`, `branches`, `loops`, `reversed`, `extents`, `views`, `expanded`, `copies`, `stretched`, `contraction`,
+//!    `batched`, `ones`, `patches`, `resize`.
 //!    Each may uncover work for the others: a folded constant makes a shape known, a known shape a reshape
 //!    idle or a branch certain.
 //!    Then also `certain`, for branches that no condition decides, and `unroll`, for loops that have not become
@@ -34,6 +34,7 @@ mod channels_first;
 mod check;
 mod constants;
 mod contraction;
+mod copies;
 mod covered;
 mod demands;
 mod entries;
@@ -219,6 +220,7 @@ const TIDY: &[Pass] = &[
     Pass { name: "extents", run: Rewrite(extents::run) },
     Pass { name: "views", run: Rewrite(views::run) },
     Pass { name: "expanded", run: Rewrite(expanded::run) },
+    Pass { name: "copies", run: Rewrite(copies::run) },
     Pass { name: "stretched", run: Rewrite(stretched::run) },
     Pass { name: "contraction", run: Rewrite(contraction::run) },
     Pass { name: "batched", run: Rewrite(batched::run) },

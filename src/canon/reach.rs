@@ -32,6 +32,20 @@ pub(super) fn is_reduced(graph: &Graph, readers: &Consumers, value: ValueId, axi
     })
 }
 
+/// Whether products of two computed values have a matrix for each index along an axis of a value, as those of attention
+/// heads.
+pub(super) fn is_stacked(graph: &Graph, readers: &Consumers, value: ValueId, axis: usize) -> bool {
+    any_reader(graph, readers, (value, axis), |node, _, labels| {
+        let is_in_front = |operand: &ValueId| {
+            let rank = shape(graph, *operand).map_or(0, |extents| extents.len());
+            let own = labels.get(operand.index()).and_then(Option::as_ref);
+            own.is_some_and(|own| own.axis + 2 < rank)
+        };
+        let mut operands = node.inputs.iter().flatten();
+        Some(is_of_computed_values(graph, node) && operands.any(is_in_front))
+    })
+}
+
 /// Follows an axis of a value through the nodes behind it. Returns whether one of them is what is looked for; `false` as
 /// soon as `judge` returns `None`.
 fn any_reader(

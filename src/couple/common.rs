@@ -6,7 +6,7 @@ use super::heads::Kept;
 use super::trace::{MOST_CHANNELS, Tracer};
 use crate::ir::{Dim, NodeId, Tensor, ValueId};
 use crate::ops::{
-    CommonProduct, Expand, Flow, Labels, Operand, Partwise, aligned_axis, normal_axis,
+    CommonProduct, Expand, Flow, Labels, Operand, Partwise, aligned_axis, moved_ones, normal_axis,
 };
 
 /// Nodes between a product and the node that combines its result with values at most.
@@ -90,7 +90,9 @@ impl Tracer<'_> {
         width: usize,
     ) {
         let Some(steps) = self.columns(value, lead, width) else { return };
-        let kept = Kept { order: false, common: true, leads: false };
+        let is_common =
+            |step: &Step| step.operands.iter().any(|role| matches!(role, Operand::Depths { .. }));
+        let kept = Kept { order: false, common: steps.iter().any(is_common), leads: false };
         let own = self.heads.of(&mut self.atoms, id, lead, width, kept);
         let theirs = self.labels[value.index()].as_ref().map(|labels| labels.atoms.clone());
         for (a, b) in own.iter().zip(theirs.unwrap_or_default()) {
@@ -111,40 +113,110 @@ impl Tracer<'_> {
         let (mut output, mut axes) =
             (value, [self.labels[value.index()].as_ref()?.axis, lead.within?]);
         let mut steps = Vec::new();
+        let count = lead.atoms.len() / width.max(1);
         for _ in 0..LONGEST_WAY {
             let maker = self.graph.producer(output)?;
             let (node, rank) = (self.graph.node(maker), self.rank(output)?);
-            let source = node.input(0)?;
+            let computed = |value: &ValueId| self.graph.initializer(*value).is_none();
+            let source = node.inputs.iter().flatten().copied().find(computed)?;
             let known = matches!(self.flows.get(&maker), Some(Flow::Partwise(_)));
-            let count = lead.atoms.len() / width.max(1);
             let heads = self.labels[source.index()].as_ref().filter(|l| l.within.is_none())?;
             if !known || self.readers[output.index()].len() != 1 || heads.atoms.len() != count {
                 return None;
             }
-            if node.is("Transpose") {
-                let operands = vec![Operand::Channels];
-                steps.push(Step { maker, output, axes, operands });
-                let perm = node.ints("perm")?;
-                let before = |axis: usize| normal_axis(*perm.get(axis)?, rank);
-                axes = [before(axes[0])?, before(axes[1])?];
-                output = source;
-                continue;
+            match node.op.as_str() {
+                "Transpose" => {
+                    let operands = vec![Operand::Channels];
+                    steps.push(Step { maker, output, axes, operands });
+                    let perm = node.ints("perm")?;
+                    let before = |axis: usize| normal_axis(*perm.get(axis)?, rank);
+                    axes = [before(axes[0])?, before(axes[1])?];
+                    output = source;
+                }
+                "Squeeze" | "Unsqueeze" => {
+                    let operands = vec![Operand::Channels, Operand::Plain];
+                    steps.push(Step { maker, output, axes, operands });
+                    let shape =
+                        |value: ValueId| self.graph.value(value).ty.as_ref()?.shape.as_ref();
+                    let places = moved_ones(shape(source)?, shape(output)?)?;
+                    let before = |axis: usize| places.get(axis).copied().flatten();
+                    axes = [before(axes[0])?, before(axes[1])?];
+                    output = source;
+                }
+                "Add" | "Sub" | "Mul" | "Div" if self.rank(source) == Some(rank) => {
+                    let operands = self.entries(maker, source, axes, [count, width])?;
+                    steps.push(Step { maker, output, axes, operands });
+                    output = source;
+                }
+                "MatMul" => {
+                    let operands = self.of_table(maker, axes, [count, width])?;
+                    let fits = heads.axis == axes[0] && self.rank(source) == Some(rank);
+                    steps.push(Step { maker, output, axes, operands });
+                    return fits.then_some(steps);
+                }
+                _ => return None,
             }
-            let dims = &self.graph.initializer(node.input(1)?)?.dims;
-            let at = aligned_axis(axes[0], rank, dims.len()).filter(|_| axes[0] + 2 < rank);
-            let fits = node.is("MatMul")
-                && self.rank(source) == Some(rank)
-                && heads.axis == axes[0]
-                && axes[1] + 1 == rank
-                && dims.len() > 1
-                && dims.last() == Some(&width)
-                && at.is_none_or(|axis| dims.get(axis) == Some(&1));
-            let operands =
-                vec![Operand::Channels, Operand::Depths { axis: dims.len().checked_sub(1)? }];
-            steps.push(Step { maker, output, axes, operands });
-            return fits.then_some(steps);
         }
         None
+    }
+
+    /// The roles of scores and of a constant with one column per depth, whose product lies on `axes`. The constant has
+    /// one matrix for all heads, or one for each.
+    fn of_table(
+        &self,
+        id: NodeId,
+        axes: [usize; 2],
+        [count, width]: [usize; 2],
+    ) -> Option<Vec<Operand>> {
+        let node = self.graph.node(id);
+        let rank = self.rank(node.output(0)?)?;
+        let dims = &self.graph.initializer(node.input(1)?)?.dims;
+        let depths = dims.len().checked_sub(1)?;
+        let at = aligned_axis(axes[0], rank, dims.len()).filter(|_| axes[0] + 2 < rank);
+        let of_each = at.filter(|axis| dims.get(*axis) != Some(&1));
+        let fits = axes[1] + 1 == rank
+            && dims.len() > 1
+            && dims.last() == Some(&width)
+            && of_each.is_none_or(|axis| dims.get(axis) == Some(&count));
+        let table = match of_each {
+            Some(heads) => Operand::Entries { heads, depths },
+            None => Operand::Depths { axis: depths },
+        };
+        fits.then(|| vec![Operand::Channels, table])
+    }
+
+    /// The roles of a value and of a constant that a node combines element by element, where heads and depths lie on
+    /// `axes` and have these extents.
+    fn entries(
+        &self,
+        id: NodeId,
+        value: ValueId,
+        axes: [usize; 2],
+        extents: [usize; 2],
+    ) -> Option<Vec<Operand>> {
+        let node = self.graph.node(id);
+        let rank = self.rank(value)?;
+        let role = |input: &Option<ValueId>| {
+            let input = (*input)?;
+            if input == value {
+                return Some(Operand::Channels);
+            }
+            let dims = &self.graph.initializer(input)?.dims;
+            let along = |place: usize| {
+                let axis = aligned_axis(axes[place], rank, dims.len());
+                axis.filter(|axis| dims.get(*axis) != Some(&1))
+            };
+            let fits = |place: usize| {
+                along(place).is_none_or(|axis| dims.get(axis) == Some(&extents[place]))
+            };
+            (fits(0) && fits(1)).then(|| match (along(0), along(1)) {
+                (Some(heads), Some(depths)) => Operand::Entries { heads, depths },
+                (None, Some(axis)) => Operand::Depths { axis },
+                (Some(axis), None) => Operand::Param { axis },
+                (None, None) => Operand::Plain,
+            })
+        };
+        node.inputs.iter().map(role).collect()
     }
 
     /// Whether a product combines scores of heads with values that all heads have in common, whose depths are `behind`

@@ -50,14 +50,13 @@ impl Tracer<'_> {
         false
     }
 
-    /// Whether a node combines a value with another one of these channels on this axis.
+    /// Whether a node combines a value with another one of these channels on this axis, perhaps with depths of each.
     fn meets_at(&self, id: NodeId, value: ValueId, (axis, labels): (usize, &Labels)) -> bool {
         let node = self.graph.node(id);
         let alike = |other: ValueId| {
             let own = self.labels[other.index()].as_ref();
-            let same = |own: &Labels| {
-                own.within.is_none() && own.axis == axis && own.atoms.len() == labels.atoms.len()
-            };
+            let count = self.extent(other, axis);
+            let same = |own: &Labels| own.axis == axis && count == Some(labels.atoms.len());
             other != value && self.rank(other) == self.rank(value) && own.is_some_and(same)
         };
         MEETING.iter().any(|op| node.is(op)) && node.inputs.iter().flatten().any(|v| alike(*v))

@@ -223,6 +223,9 @@ fn reshape(node: &NodeView<'_>, labels: &Labels) -> Option<Flow> {
         let operands = vec![Operand::Channels, counted(axis, 1)];
         return fits.then(|| on_axis(node, axis, operands));
     }
+    if let Some(flow) = merged_in_front(&from, &to, labels, width) {
+        return Some(flow);
+    }
     let tail = from.get(heads + 1..)?;
     let beside = [from.get(..heads)?, tail.get(1..)?].concat();
     let same_others = are_equal(&beside, &[to.get(..heads)?, to.get(heads + 1..)?].concat());
@@ -240,6 +243,25 @@ fn reshape(node: &NodeView<'_>, labels: &Labels) -> Option<Flow> {
             operands: vec![Operand::Channels, counted(heads, width)],
             coupled: Vec::new(),
             expand: Expand { outer: 1, inner: copies, width },
+        })
+    })
+}
+
+/// The flow of a reshape that merges an axis of copies with that of heads behind it: all heads come once more.
+fn merged_in_front(from: &[Dim], to: &[Dim], labels: &Labels, width: usize) -> Option<Flow> {
+    let (heads, depths) = (labels.axis, labels.within?);
+    let at = heads.checked_sub(1)?;
+    let copies = from.get(at)?.known()?;
+    let beside = [from.get(..at)?, from.get(heads + 1..)?].concat();
+    let same_others = are_equal(&beside, &[to.get(..at)?, to.get(heads..)?].concat());
+    let merged = to.get(at)?.known() == Some(labels.atoms.len() / width * copies);
+    (same_others && merged && depths > heads).then(|| {
+        let atoms = (0..copies).flat_map(|_| labels.atoms.iter().copied()).collect();
+        Flow::Partwise(Partwise {
+            output: Labels { axis: at, atoms, within: Some(depths - 1) },
+            operands: vec![Operand::Channels, counted(at, width)],
+            coupled: Vec::new(),
+            expand: Expand { outer: copies, inner: 1, width },
         })
     })
 }

@@ -11,7 +11,7 @@ use crate::canon::{BatchNorm, CanonOptions, Canonical, canonicalise, oldest_opse
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::mtz::joint::{JointModel, Task};
 use crate::mtz::options::layer_pattern;
-use crate::mtz::plan::units_like;
+use crate::mtz::plan::{heads_like, units_like};
 
 use super::parts::{Input, Part, keep_sums, left_to_tasks, restored, tasks_of};
 
@@ -131,7 +131,7 @@ pub fn prepare_parts(parts: Vec<Part>, options: PrepareOptions) -> Result<Prepar
         if known.is_none() {
             model = in_order_of(&models, model)?;
             if let Some((_, first)) = models.first() {
-                model = units_like(&first.graph, model)?;
+                model = heads_like(&first.graph, units_like(&first.graph, model)?)?;
             }
         }
         models.push((input.name, model));

@@ -3,6 +3,7 @@
 mod accuracy;
 mod beside;
 mod blocks;
+mod copied;
 mod drawn;
 mod exact;
 mod finetunes;

@@ -81,13 +81,15 @@ impl TaskEmitter<'_> {
         Ok(concat(self.builder, heads, &values, &format!("{name}.heads")))
     }
 
-    /// Whether a node makes channels that are pairs of the heads of one operand and the depths of another one.
+    /// Whether a node makes channels that are pairs of the heads of one operand and the depths of another one, which may
+    /// have depths of its own for each head.
     pub(super) fn makes_pairs(&self, id: NodeId, partwise: &Partwise) -> bool {
         let is_wide = |value: &ValueId| {
             self.source().coupling().axis(*value).is_some_and(|axis| axis.within.is_some())
         };
-        let has_depths =
-            partwise.operands.iter().any(|role| matches!(role, Operand::Depths { .. }));
+        let is_of_depths =
+            |role: &Operand| matches!(role, Operand::Depths { .. } | Operand::Entries { .. });
+        let has_depths = partwise.operands.iter().any(is_of_depths);
         let node = self.graph().node(id);
         has_depths && partwise.output.within.is_some() && !node.inputs.iter().flatten().any(is_wide)
     }
@@ -100,13 +102,21 @@ impl TaskEmitter<'_> {
         let width = self.width(output).ok_or_else(unlike)?;
         let mut pieces = Vec::new();
         for part in self.parts(&axis.channels) {
-            let (heads, order) = heads_and_order(&part.positions, width).ok_or_else(unlike)?;
+            let heads = whole_heads(&part.positions, width).ok_or_else(unlike)?;
+            let order = heads_and_order(&part.positions, width).map(|(_, order)| order);
             let mut copy = node.clone();
             copy.name = self.name(&part.owner, &node.name);
             for (slot, role) in partwise.operands.iter().enumerate() {
                 let Some(source) = node.input(slot) else { continue };
                 let value = match role {
-                    Operand::Depths { axis } => self.depths(source, *axis, &part.owner, &order)?,
+                    Operand::Depths { axis } => {
+                        let order = order.as_ref().ok_or_else(unlike)?;
+                        self.depths(source, *axis, &part.owner, order)?
+                    }
+                    Operand::Entries { heads, depths } => {
+                        let piece = (part.positions.as_slice(), width);
+                        self.entries_of_heads(source, [*heads, *depths], &part.owner, piece)?
+                    }
                     _ => self.of_heads(source, &part.owner, &heads)?,
                 };
                 copy.inputs[slot] = Some(value);
@@ -133,6 +143,15 @@ impl TaskEmitter<'_> {
         let place: Vec<i64> = heads.iter().map(|head| *head as i64).collect();
         Ok(pick(self.builder, axis.axis, value, &place, axis.channels.len(), &name))
     }
+}
+
+/// The heads of a piece with whole heads of `width` depths, in any order in each; `None` for other pieces.
+fn whole_heads(positions: &[usize], width: usize) -> Option<Vec<usize>> {
+    let of_run = |run: &[usize]| {
+        let head = run.first()? / width;
+        (run.len() == width && run.iter().all(|at| at / width == head)).then_some(head)
+    };
+    positions.chunks(width.max(1)).map(of_run).collect()
 }
 
 /// The heads of a piece with whole heads of `width` depths, and the order of depths that all of them have; `None` for

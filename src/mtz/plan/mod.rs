@@ -2,6 +2,7 @@
 //! number of neurons to share per layer.
 
 mod allocation;
+mod copied_heads;
 mod file;
 mod input_matching;
 pub mod layer_choice;
@@ -16,6 +17,7 @@ mod units;
 mod unsharing;
 
 pub use allocation::{Allocation, PairCosts};
+pub(crate) use copied_heads::heads_like;
 pub use file::file_bytes;
 pub(crate) use input_matching::{
     InputGroup, PlanState, UnmatchedInputs, settle_inputs, share_inputs,
