@@ -1,4 +1,4 @@
-//! Laws on heads of queries that share heads of keys and values, and on tables that all heads meet: a copy whose heads
+//! Laws on heads of queries that share heads of keys and values, and on tables that scores meet: a copy whose heads
 //! and depths stand in another order loses nothing.
 
 use onnx_zip::emit::{self, EmitOptions};
@@ -58,13 +58,9 @@ impl Orders {
         Orders { queries: wide.clone(), keys: narrow.clone(), values: narrow, mixed: wide }
     }
 
-    /// Exchanged groups, exchanged heads in the first one, and depths in orders of their own, except those of queries and
-    /// keys that have places.
-    fn moved(have_places: bool) -> Orders {
-        let keys = match have_places {
-            true => [[0, 1, 2, 3], [0, 1, 2, 3]],
-            false => [[2, 0, 3, 1], [1, 3, 2, 0]],
-        };
+    /// Exchanged groups, exchanged heads in the first one, and depths in an order of each group.
+    fn moved() -> Orders {
+        let keys = [[2, 0, 3, 1], [1, 3, 2, 0]];
         let (values, heads) = ([[3, 2, 0, 1], [1, 0, 3, 2]], [[1, 0], [0, 1]]);
         let narrow = |depths: [[usize; 4]; 2]| -> Vec<usize> {
             [1, 0]
@@ -119,21 +115,6 @@ fn stream(b: &mut GraphBuilder) -> ValueId {
     b.op("LeakyRelu", "bent", &[x], [])
 }
 
-/// Rotates depths by tables of positions.
-fn rotated(b: &mut GraphBuilder, x: ValueId) -> ValueId {
-    let axis = b.ints("axis", &[3]);
-    let [low, high] = [(0, 2), (2, 4)].map(|(from, to)| {
-        let (from, to) = (b.ints("from", &[from]), b.ints("to", &[to]));
-        b.op("Slice", "half", &[x, from, to, axis], [])
-    });
-    let high = b.op("Neg", "negative", &[high], []);
-    let other = b.op("Concat", "other", &[high, low], [("axis", (-1).into())]);
-    let (cos, sin) = (b.weights("cos", &[5, 4]), b.weights("sin", &[5, 4]));
-    let (real, imaginary) =
-        (b.op("Mul", "real", &[x, cos], []), b.op("Mul", "imaginary", &[other, sin], []));
-    b.op("Add", "rotated", &[real, imaginary], [])
-}
-
 /// What is behind four heads of mixed values.
 fn behind(b: &mut GraphBuilder, x: ValueId, mixed: ValueId, order: &[usize]) -> Model {
     let mixed = turned(b, mixed, &[0, 2, 1, 3]);
@@ -147,7 +128,7 @@ fn behind(b: &mut GraphBuilder, x: ValueId, mixed: ValueId, order: &[usize]) -> 
 }
 
 /// Four heads of queries, of which two share a head of keys and values.
-fn grouped(repeat: Repeat, is_rotary: bool, orders: &Orders) -> Model {
+fn grouped(repeat: Repeat, orders: &Orders) -> Model {
     let mut b = GraphBuilder::new("net", 17);
     let x = stream(&mut b);
     let parts = [("q", 4, &orders.queries), ("k", 2, &orders.keys), ("v", 2, &orders.values)];
@@ -156,7 +137,6 @@ fn grouped(repeat: Repeat, is_rotary: bool, orders: &Orders) -> Model {
         let own = shaped(&mut b, own, &[-1, 5, heads as i64, 4]);
         turned(&mut b, own, &[0, 2, 1, 3])
     });
-    let [q, k] = [q, k].map(|own| if is_rotary { rotated(&mut b, own) } else { own });
     let (k, v) = (repeat(&mut b, k), repeat(&mut b, v));
     let k = turned(&mut b, k, &[0, 1, 3, 2]);
     let scores = b.op("MatMul", "scores", &[q, k], []);
@@ -165,14 +145,14 @@ fn grouped(repeat: Repeat, is_rotary: bool, orders: &Orders) -> Model {
     behind(&mut b, x, mixed, &orders.mixed)
 }
 
-/// Two heads whose scores meet one table of values, which has fewer columns than there are tokens.
-fn with_table(first: bool, is_biased: bool, heads: [usize; 4], depths: [usize; 4]) -> Model {
+/// Four heads whose scores meet a table of values: one for each head, or one for each token and all heads.
+fn with_table(is_of_heads: bool, heads: [usize; 4], depths: [usize; 4]) -> Model {
     let mut b = GraphBuilder::new("net", 17);
     let x = stream(&mut b);
     let order: Vec<usize> =
         heads.iter().flat_map(|head| depths.map(|depth| head * 4 + depth)).collect();
     let plain: Vec<usize> =
-        heads.iter().flat_map(|head| (0..4).map(move |d| head * 4 + d)).collect();
+        heads.iter().flat_map(|head| (0..4).map(move |depth| head * 4 + depth)).collect();
     let [q, k, v] = [("q", &plain), ("k", &plain), ("v", &order)].map(|(name, order)| {
         let own = dense(&mut b, (name, x), [6, 16], Some((1, order)));
         let own = shaped(&mut b, own, &[-1, 5, 4, 4]);
@@ -181,16 +161,23 @@ fn with_table(first: bool, is_biased: bool, heads: [usize; 4], depths: [usize; 4
     let k = turned(&mut b, k, &[0, 1, 3, 2]);
     let scores = b.op("MatMul", "scores", &[q, k], []);
     let scores = b.op("Softmax", "attention", &[scores], [("axis", (-1).into())]);
-    let mut more = dense(&mut b, ("table", scores), [5, 4], Some((1, &depths)));
-    if is_biased {
-        let bias = b.weights("bias.drawn", &[4]);
-        let bias = b.graph().initializer(bias).unwrap().select(0, &depths).unwrap();
-        let bias = b.constant("bias", bias);
-        more = b.op("Add", "biased", &[more, bias], []);
+    let dims: &[usize] = if is_of_heads { &[1, 4, 5, 4] } else { &[5, 5, 4] };
+    let drawn = b.weights("table.drawn", dims);
+    let mut table = b.graph().initializer(drawn).unwrap().select(dims.len() - 1, &depths).unwrap();
+    if is_of_heads {
+        table = table.select(1, &heads).unwrap();
     }
     let mixed = b.op("MatMul", "mixed", &[scores, v], []);
-    let both = if first { [more, mixed] } else { [mixed, more] };
-    let mixed = b.op("Add", "both", &both, []);
+    let (table, axis) = (b.constant("table", table), b.ints("axis", &[3]));
+    let more = match is_of_heads {
+        true => b.op("MatMul", "more", &[scores, table], []),
+        false => {
+            let rows = b.op("Unsqueeze", "rows", &[scores, axis], []);
+            let rows = b.op("MatMul", "more", &[rows, table], []);
+            b.op("Squeeze", "less", &[rows, axis], [])
+        }
+    };
+    let mixed = b.op("Add", "both", &[mixed, more], []);
     behind(&mut b, x, mixed, &order)
 }
 
@@ -218,19 +205,16 @@ fn is_recognised([a, b]: [Model; 2], name: &str) {
 #[test]
 fn heads_of_queries_that_share_keys_may_stand_in_any_order() {
     for (name, repeat) in REPEATS {
-        for is_rotary in [false, true] {
-            let orders = [Orders::own(), Orders::moved(is_rotary)];
-            let nets = orders.map(|orders| grouped(*repeat, is_rotary, &orders));
-            is_recognised(nets, &format!("{name}, rotary: {is_rotary}"));
-        }
+        let orders = [Orders::own(), Orders::moved()];
+        is_recognised(orders.map(|orders| grouped(*repeat, &orders)), name);
     }
 }
 
 #[test]
-fn a_table_of_values_that_all_heads_meet_moves_with_their_depths() {
-    for (first, is_biased) in [(false, false), (true, false), (false, true)] {
-        let heads = [([0, 1, 2, 3], [0, 1, 2, 3]), ([2, 0, 3, 1], [3, 1, 0, 2])];
-        let nets = heads.map(|(heads, depths)| with_table(first, is_biased, heads, depths));
-        is_recognised(nets, &format!("a table in front: {first}, with a bias: {is_biased}"));
+fn a_table_of_values_moves_with_their_depths() {
+    for is_of_heads in [true, false] {
+        let orders = [([0, 1, 2, 3], [0, 1, 2, 3]), ([2, 0, 3, 1], [3, 1, 0, 2])];
+        let nets = orders.map(|(heads, depths)| with_table(is_of_heads, heads, depths));
+        is_recognised(nets, &format!("a table of each head: {is_of_heads}"));
     }
 }

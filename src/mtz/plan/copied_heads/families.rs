@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::couple::{CoupledLayer, Coupling, LayerId};
+use crate::couple::{ChannelAxis, CoupledLayer, Coupling, LayerId};
 use crate::error::Result;
 use crate::ir::{Consumers, Graph, Node, NodeId, ValueId};
 use crate::ops::{Expand, Flow, LayerKind, Operand};
@@ -64,10 +64,8 @@ struct Origin {
     /// Copies of each channel that these nodes make.
     copies: usize,
     nodes: BTreeSet<NodeId>,
-    /// Whether a constant among their operands has entries for heads.
-    has_heads: bool,
-    /// Whether one has entries for depths.
-    has_depths: bool,
+    /// Whether a constant among their operands has entries for heads or depths.
+    has_entries: bool,
 }
 
 struct Search<'a> {
@@ -88,32 +86,23 @@ impl Search<'_> {
             (2.., 1) => (1, second, first),
             _ => return None,
         };
-        let wide = axes[1 - at];
         let [rows, own] = [&queries, &keys].map(|origin| self.layer(origin.layer).outputs.len());
+        let wide = axes[1 - at];
         let heads = self.extent(sides[1 - at], wide.axis)?;
-        let (channels, each) = (&wide.channels, wide.channels.len() / heads.max(1));
-        let mut seen = Vec::new();
-        let mut group_of = Vec::new();
-        for head in 0..heads {
-            let channel = channels.get(head * each)?;
-            let known = seen.iter().position(|other| other == channel);
-            group_of.push(known.unwrap_or(seen.len()));
-            if known.is_none() {
-                seen.push(*channel);
-            }
-        }
+        let group_of = groups(wide, heads)?;
+        let count = group_of.last()? + 1;
         let width = rows.checked_div(heads)?;
-        let is_even = heads == seen.len() * keys.copies
-            && own == seen.len() * width
+        let is_even = heads == count * keys.copies
+            && own == count * width
             && rows == heads * width
             && group_of.is_sorted();
-        if !is_even || queries.layer == keys.layer || keys.has_heads {
+        if !is_even || queries.layer == keys.layer || keys.has_entries {
             return None;
         }
         let others = self.behind(&queries, heads)?;
-        let is_within = |axis: &crate::couple::ChannelAxis| axis.within.is_some();
+        let is_within = |axis: &ChannelAxis| axis.within.is_some();
         let has_free_depths = axes.into_iter().all(is_within)
-            && ![&queries, &keys].iter().any(|origin| origin.has_heads || origin.has_depths)
+            && !queries.has_entries
             && self.is_alone(&queries, id)
             && self.is_alone(&keys, id);
         let [of_queries, of_keys] = [(&queries, width), (&keys, width)]
@@ -144,8 +133,7 @@ impl Search<'_> {
     /// the way.
     fn origin(&self, value: ValueId) -> Option<Origin> {
         let (mut open, mut nodes) = (vec![value], BTreeSet::new());
-        let (mut layer, mut copies) = (None, 1);
-        let (mut has_heads, mut has_depths) = (false, false);
+        let (mut layer, mut copies, mut has_entries) = (None, 1, false);
         while let Some(value) = open.pop() {
             let id = self.graph.producer(value)?;
             if let Some(own) = self.coupling.layer_of(id) {
@@ -165,15 +153,12 @@ impl Search<'_> {
                 match role {
                     Operand::Channels => open.extend(*input),
                     Operand::Plain | Operand::Shape { .. } => {}
-                    Operand::Depths { .. } => has_depths = true,
-                    Operand::Param { .. } | Operand::Entries { .. } | Operand::Heads { .. } => {
-                        has_heads = true;
-                    }
+                    _ => has_entries = true,
                 }
             }
             (nodes.len() <= MOST_NODES).then_some(())?;
         }
-        Some(Origin { layer: layer?, copies, nodes, has_heads, has_depths })
+        Some(Origin { layer: layer?, copies, nodes, has_entries })
     }
 
     /// Whether nothing but a product and the nodes on the way reads the values on it.
@@ -247,7 +232,7 @@ impl Search<'_> {
         }
         let others = met.into_iter().filter(|value| !seen.contains(value));
         let are_copies =
-            |value| self.origin(value).is_some_and(|own| own.copies > 1 && !own.has_heads);
+            |value| self.origin(value).is_some_and(|own| own.copies > 1 && !own.has_entries);
         others.into_iter().all(are_copies).then(|| places.into_iter().collect())
     }
 
@@ -268,6 +253,21 @@ impl Search<'_> {
         let fits = heads > 0 && extent % heads == 0 && self.is_own(value);
         fits.then(|| Place { value, axis, width: extent / heads })
     }
+}
+
+/// The group of each of so many heads on the axis of a value: those with the same channels are one.
+fn groups(axis: &ChannelAxis, heads: usize) -> Option<Vec<usize>> {
+    let each = axis.channels.len() / heads.max(1);
+    let (mut seen, mut group_of) = (Vec::new(), Vec::new());
+    for head in 0..heads {
+        let channel = axis.channels.get(head * each)?;
+        let known = seen.iter().position(|other| other == channel);
+        group_of.push(known.unwrap_or(seen.len()));
+        if known.is_none() {
+            seen.push(*channel);
+        }
+    }
+    Some(group_of)
 }
 
 /// Whether a node reads nothing but the extents of a value.

@@ -1,9 +1,9 @@
 //! Orders the heads of queries that share a head of keys and values.
 //!
 //! Such heads are paired as one block, whose channels keep their order, since a copy of a head of keys is no channel of
-//! its own. Neither the order of the heads in a block nor, without rotary embeddings, that of their depths means
-//! anything. So a net gets the order of the most similar heads and depths of an earlier net before anything is merged.
-//! Columns of weights are not paired yet, so weights are compared in the order of their size.
+//! its own. Neither the order of the heads in a block nor that of their depths means anything, unless tables of positions
+//! tell depths apart. So a net gets the order of the most similar heads and depths of an earlier net before anything is
+//! merged. Columns of weights are not paired yet, so weights are compared in the order of their size.
 
 mod families;
 
@@ -66,6 +66,12 @@ impl<'a> Weights<'a> {
         self.coupling.layer(layer).layer.read(self.graph)
     }
 
+    /// The rows of a family's queries and keys.
+    fn described(&self, family: &Family) -> Result<[Described; 2]> {
+        let (queries, keys) = (self.read(family.queries)?, self.read(family.keys)?);
+        Ok([Described::of(&queries), Described::of(&keys)])
+    }
+
     /// Whether the queries of two nets are close at the same indices.
     fn are_close(&self, own: &Family, other: &Weights<'_>, theirs: &Family) -> Result<bool> {
         let (a, b) = (self.read(own.queries)?, other.read(theirs.queries)?);
@@ -122,6 +128,25 @@ fn paired(costs: &Array2<f64>) -> Result<Vec<usize>> {
     Ok(order)
 }
 
+/// The order of the depths of the second of two groups in which they are most like those of the first, with these pairs of
+/// heads of queries.
+fn depths_of(
+    [a, b]: [&[Described; 2]; 2],
+    (to, from): (usize, usize),
+    pairs: &[(usize, usize)],
+    width: usize,
+) -> Result<Vec<usize>> {
+    let apart = |side: usize, (to, from): (usize, usize), (place, depth): (usize, usize)| {
+        let rows = (&a[side].rows[to * width + place], &b[side].rows[from * width + depth]);
+        distance(rows.0, rows.1)
+    };
+    let cost = |places: (usize, usize)| {
+        let of_heads: f64 = pairs.iter().map(|heads| apart(0, *heads, places)).sum();
+        of_heads + apart(1, (to, from), places)
+    };
+    paired(&Array2::from_shape_fn((width, width), cost))
+}
+
 /// Where the heads and depths of a net come from: for each place, the head or depth that is there now.
 struct Orders {
     heads: Vec<usize>,
@@ -130,17 +155,14 @@ struct Orders {
 }
 
 impl Orders {
+    /// The orders of the second family in which it is most like the first.
     fn new(
         (theirs, first): (&Weights<'_>, &Family),
         (own, second): (&Weights<'_>, &Family),
     ) -> Result<Orders> {
-        let read = |weights: &Weights<'_>, family: &Family| -> Result<[Described; 2]> {
-            let (queries, keys) = (weights.read(family.queries)?, weights.read(family.keys)?);
-            Ok([Described::of(&queries), Described::of(&keys)])
-        };
-        let (a, b) = (read(theirs, first)?, read(own, second)?);
         let width = second.width;
         let is_kept = !(first.has_free_depths && second.has_free_depths);
+        let (a, b) = (theirs.described(first)?, own.described(second)?);
         let block = |all: &Described, at: usize| all.block(at * width..(at + 1) * width, is_kept);
         let groups = second.groups();
         let mut inside = Vec::new();
@@ -159,21 +181,12 @@ impl Orders {
         let mut depths: Vec<Vec<usize>> = vec![(0..width).collect(); groups.len()];
         for (to, from) in paired(&costs)?.into_iter().enumerate() {
             let order = &inside[to * groups.len() + from];
-            for (i, j) in order.iter().enumerate() {
-                heads[groups[from][i]] = groups[from][*j];
+            let pairs = order.iter().enumerate().map(|(i, j)| (groups[to][i], groups[from][*j]));
+            let pairs: Vec<(usize, usize)> = pairs.collect();
+            groups[from].iter().zip(&pairs).for_each(|(head, (_, source))| heads[*head] = *source);
+            if !is_kept {
+                depths[from] = depths_of([&a, &b], (to, from), &pairs, width)?;
             }
-            if is_kept {
-                continue;
-            }
-            let cost = |(c, e): (usize, usize)| {
-                let row =
-                    |all: &Described, at: usize, depth: usize| all.rows[at * width + depth].clone();
-                let of_heads = order.iter().enumerate().map(|(i, j)| {
-                    distance(&row(&a[0], groups[to][i], c), &row(&b[0], groups[from][*j], e))
-                });
-                of_heads.sum::<f64>() + distance(&row(&a[1], to, c), &row(&b[1], from, e))
-            };
-            depths[from] = paired(&Array2::from_shape_fn((width, width), cost))?;
         }
         Ok(Orders { heads, depths })
     }
