@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ir::{Attribute, Consumers, Graph, Model, Node, NodeId, Tensor, ValueId, ValueKind};
+use crate::ir::{Attribute, Consumers, Graph, Model, NodeId, Tensor, ValueId};
 
 use super::row_parts::{RowParts, row_parts};
 use super::types;
@@ -37,7 +37,7 @@ pub fn join_layers(graph: &mut Graph, may_join: impl Fn(ValueId) -> bool) -> Vec
     if types::infer(&mut typed).is_err() {
         return Vec::new();
     }
-    join(graph, &typed, &|graph, found| found.constants(graph).concat().into_iter().all(&may_join))
+    join(graph, &typed, &|graph, found| constants(graph, found).flatten().all(&may_join))
 }
 
 /// Joins layers until there are none to be joined: a part of a layer may be split again.
@@ -58,10 +58,8 @@ fn join(
         }
         graph.remove_dead_nodes();
         for joined in known.into_values() {
-            if graph.is_used(joined.whole) {
-                joined.parts.iter().for_each(|part| graph.drop_initializer(*part));
-                all.push(joined);
-            }
+            joined.parts.iter().for_each(|part| graph.drop_initializer(*part));
+            all.push(joined);
         }
     }
 }
@@ -71,6 +69,16 @@ type Key = (Vec<ValueId>, Vec<(usize, usize)>);
 
 /// Joined constants by what they hold. Layers may be applied several times.
 type Known = BTreeMap<Key, JoinedConstant>;
+
+/// The constants of layers side by side, slot by slot.
+fn constants<'a>(
+    graph: &'a Graph,
+    found: &'a RowParts,
+) -> impl Iterator<Item = impl Iterator<Item = ValueId> + 'a> + 'a {
+    let slots = found.layers.first().map_or(0, |id| graph.node(*id).inputs.len());
+    let layers = found.layers.iter();
+    (1..slots).map(move |slot| layers.clone().filter_map(move |id| graph.node(*id).input(slot)))
+}
 
 /// Whether canonical form gave the layers their names, so that the model has one layer.
 fn is_split(graph: &Graph, found: &RowParts) -> bool {
@@ -102,7 +110,8 @@ impl Uses {
     fn of(graph: &Graph, found: &[RowParts]) -> Uses {
         let mut uses = Uses(BTreeMap::new());
         for own in found {
-            for values in own.constants(graph) {
+            for values in constants(graph, own) {
+                let values: Vec<ValueId> = values.collect();
                 for (value, layer) in values.iter().zip(&own.layers) {
                     let (keys, layers) = uses.0.entry(*value).or_default();
                     keys.insert((values.clone(), own.rows.clone()));
@@ -120,8 +129,8 @@ impl Uses {
                 keys.len() == 1 && *layers == read && !graph.outputs.contains(value)
             })
         };
-        own.constants(graph).into_iter().all(|values| {
-            let values: BTreeSet<ValueId> = values.into_iter().collect();
+        constants(graph, own).all(|values| {
+            let values: BTreeSet<ValueId> = values.collect();
             values.len() == own.layers.len() && values.iter().all(is_alike)
         })
     }
@@ -134,39 +143,10 @@ impl RowParts {
         let (last, name) = (*self.join.last()?, graph.node(*self.join.first()?).name.clone());
         let name = name.strip_suffix(".join").unwrap_or(&name);
         let name = name.strip_suffix(".rows").unwrap_or(name);
-        let constants = self.joined_constants(graph, name, known)?;
-        let mut layer = Node { name: name.to_owned(), inputs: vec![Some(self.input)], ..first };
-        layer.inputs.extend(constants.into_iter().map(Some));
-        if self.is_depthwise {
-            let groups = Attribute::Int(self.rows.len() as i64);
-            layer.attributes.insert("group".to_owned(), groups);
-        }
-        if !self.added.is_empty() {
-            let bias = layer.inputs.pop()?;
-            let product = graph.add_value(&format!("{name}.product"), ValueKind::Detached, None);
-            graph.add_node(Node { outputs: vec![Some(product)], ..layer });
-            let (name, inputs) = (format!("{name}.add"), vec![Some(product), bias]);
-            layer = Node { name, op: "Add".to_owned(), inputs, ..Node::default() };
-        }
-        graph.edit_node(last, |node| {
-            let outputs = std::mem::take(&mut node.outputs);
-            *node = Node { outputs, ..layer };
-        });
-        Some(())
-    }
-
-    /// Each constant of the layers with all rows.
-    fn joined_constants(
-        &self,
-        graph: &mut Graph,
-        name: &str,
-        known: &mut Known,
-    ) -> Option<Vec<ValueId>> {
-        let first = graph.node(*self.layers.first()?);
         let in_first = first.is("MatMul") || first.is("ConvTranspose") && !self.is_depthwise;
-        let mut all = Vec::new();
-        let slots = self.constants(graph).into_iter().enumerate().zip(["weight", "bias"]);
-        for ((slot, parts), suffix) in slots {
+        let slots: Vec<Vec<ValueId>> = constants(graph, self).map(Iterator::collect).collect();
+        let mut inputs = vec![Some(self.input)];
+        for ((slot, parts), suffix) in slots.into_iter().enumerate().zip(["weight", "bias"]) {
             let axis = usize::from(slot == 0 && in_first);
             let key = (parts, self.rows.clone());
             if !known.contains_key(&key) {
@@ -176,9 +156,19 @@ impl RowParts {
                 let (parts, places) = (key.0.clone(), self.places());
                 known.insert(key.clone(), JoinedConstant { parts, whole, axis, places });
             }
-            all.push(known.get(&key)?.whole);
+            inputs.push(known.get(&key).map(|joined| joined.whole));
         }
-        Some(all)
+        graph.edit_node(last, |node| {
+            node.op.clone_from(&first.op);
+            node.inputs = inputs;
+            node.attributes.clone_from(&first.attributes);
+            name.clone_into(&mut node.name);
+            if self.is_depthwise {
+                let groups = Attribute::Int(self.rows.len() as i64);
+                node.attributes.insert("group".to_owned(), groups);
+            }
+        });
+        Some(())
     }
 
     /// For each layer, the place of each of its rows.

@@ -13,10 +13,8 @@ use super::types;
 /// Layers of one kind whose outputs are put together along the axis of their rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RowParts {
-    /// The layers. The concatenation is the only consumer of each, or of what adds its bias.
+    /// The layers; the concatenation is the only consumer of each.
     pub(super) layers: Vec<NodeId>,
-    /// The biases that nodes behind products add, one per layer; empty if there are none.
-    pub(super) added: Vec<ValueId>,
     /// Whether each row reads its own channel only.
     pub(super) is_depthwise: bool,
     /// The concatenation of the outputs, and a node that orders the rows behind it, if there is one.
@@ -41,30 +39,18 @@ struct View<'a> {
     readers: Consumers,
 }
 
-impl RowParts {
-    /// The constants of the layers, weights before biases.
-    pub(super) fn constants(&self, graph: &Graph) -> Vec<Vec<ValueId>> {
-        let slots = self.layers.first().map_or(0, |id| graph.node(*id).inputs.len());
-        let layers = || self.layers.iter();
-        let of_slot = |slot| layers().filter_map(|id| graph.node(*id).input(slot)).collect();
-        let inside = (1..slots).map(of_slot);
-        inside.chain((!self.added.is_empty()).then(|| self.added.clone())).collect()
-    }
-}
-
-impl View<'_> {
+impl<'a> View<'a> {
     fn at(&self, concat: NodeId, node: &Node) -> Option<RowParts> {
         let graph = self.graph;
         let joined = node.output(0)?;
-        let ends = node.inputs.iter().map(|value| self.layer_before((*value)?));
-        let (layers, added): (Vec<NodeId>, Vec<Option<ValueId>>) =
-            ends.collect::<Option<Vec<_>>>()?.into_iter().unzip();
+        let layers =
+            node.inputs.iter().map(|v| graph.producer((*v)?)).collect::<Option<Vec<_>>>()?;
+        let is_alone = |id: &NodeId| self.is_inner(graph.node(*id).output(0));
         let distinct: BTreeSet<&NodeId> = layers.iter().collect();
-        if layers.len() < 2 || distinct.len() < layers.len() {
+        if layers.len() < 2 || distinct.len() < layers.len() || !layers.iter().all(is_alone) {
             return None;
         }
-        let looks = layers.iter().zip(&added);
-        let looks = looks.map(|(id, bias)| Look::of(graph, graph.node(*id), *bias));
+        let looks = layers.iter().map(|id| Look::of(graph, graph.node(*id)));
         let looks: Vec<Look<'_>> = looks.collect::<Option<_>>()?;
         let first = looks.first()?;
         let rank = types::shape(self.typed, joined)?.len();
@@ -92,23 +78,7 @@ impl View<'_> {
         };
         let reads = |id: &NodeId| graph.node(*id).input(0) == Some(input);
         let fits = is_depthwise || layers.iter().all(reads);
-        let added = added.into_iter().flatten().collect();
-        fits.then_some(RowParts { layers, added, is_depthwise, join, input, rows })
-    }
-
-    /// The layer that makes a value for one reader, and the bias that a node behind it adds.
-    fn layer_before(&self, value: ValueId) -> Option<(NodeId, Option<ValueId>)> {
-        let graph = self.graph;
-        let id = graph.producer(value).filter(|_| self.is_inner(Some(value)))?;
-        let node = graph.node(id);
-        if !node.is("Add") {
-            return Some((id, None));
-        }
-        let is_constant = |value: &&ValueId| graph.initializer(**value).is_some();
-        let bias = node.inputs.iter().flatten().find(is_constant)?;
-        let product = node.inputs.iter().flatten().find(|value| *value != bias)?;
-        let layer = graph.producer(*product).filter(|_| self.is_inner(Some(*product)))?;
-        graph.node(layer).is("MatMul").then_some((layer, Some(*bias)))
+        fits.then_some(RowParts { layers, is_depthwise, join, input, rows })
     }
 
     /// Whether one node alone reads a value, which is no output of the graph.
@@ -179,7 +149,7 @@ struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    fn of(graph: &'a Graph, node: &'a Node, added: Option<ValueId>) -> Option<Look<'a>> {
+    fn of(graph: &'a Graph, node: &'a Node) -> Option<Look<'a>> {
         let is_conv = node.is("Conv") || node.is("ConvTranspose");
         let is_plain = node.is("MatMul") || node.is("Gemm") && node.int("transB", 0) == 1;
         if !is_conv && !is_plain || node.outputs.len() != 1 {
@@ -198,9 +168,8 @@ impl<'a> Look<'a> {
             return None;
         }
         let mut constants = Vec::new();
-        let inputs = node.inputs.iter().copied().chain(added.map(Some));
-        for (slot, input) in inputs.enumerate().skip(1) {
-            let tensor = graph.initializer(input?).filter(|_| !is_coded(graph, input))?;
+        for (slot, input) in node.inputs.iter().enumerate().skip(1) {
+            let tensor = graph.initializer((*input)?).filter(|_| !is_coded(graph, *input))?;
             let axis = if slot == 1 { row_axis } else { 0 };
             let is_bias = slot == 2 && tensor.dims == [rows];
             if slot > 1 && !is_bias {
