@@ -6,7 +6,6 @@ use onnx_zip::ir::{Model, ValueId};
 use onnx_zip::mtz::options::{Biases, Method};
 
 use crate::grouped::{is_right_in_every_form, merged, nodes};
-use crate::permute::permuted;
 
 /// Channels of the stream, of which each third has a path of its own.
 const WIDTH: usize = 12;
@@ -90,42 +89,10 @@ fn gated_units_are_one_node_each() {
 }
 
 #[test]
-fn they_are_one_node_each_at_full_share() {
-    let all = net(0).graph.nodes().count();
-    for nets in [[net(0), net(1)], [net(0), permuted(&net(0), 3)]] {
-        let joint = merged(nets, 1.0, Method::Refit, Biases::Shared);
-        is_right_in_every_form(&joint);
-        let nodes = nodes(&emit::emit(&joint, &EmitOptions::default()).unwrap());
-        assert_eq!((nodes["Conv 12"], nodes["MatMul"]), (1, 2), "{nodes:?}");
-        assert!(nodes.values().sum::<usize>() <= all + 6, "{nodes:?}");
-    }
-}
-
-#[test]
-fn they_are_one_node_each_where_nothing_is_shared() {
-    let all = net(0).graph.nodes().count();
-    let joint = merged([net(0), net(1)], 0.0, Method::Refit, Biases::Shared);
-    is_right_in_every_form(&joint);
-    let nodes = nodes(&emit::emit(&joint, &EmitOptions::default()).unwrap());
-    assert_eq!((nodes["Conv 12"], nodes["MatMul"]), (2, 4), "{nodes:?}");
-    assert!(nodes.values().sum::<usize>() <= 2 * all + 6, "{nodes:?}");
-}
-
-#[test]
 fn a_task_alone_has_its_layers_whole() {
     let joint = merged([net(0), net(1)], 1.0, Method::Refit, Biases::Shared);
     for task in 0..2 {
         let nodes = nodes(&emit::plain_task(&joint, task));
         assert_eq!((nodes["Conv 12"], nodes["MatMul"], nodes.get("Gather")), (1, 2, None));
-    }
-}
-
-#[test]
-fn layers_that_share_a_part_of_their_neurons_compute_what_they_should() {
-    for biases in [Biases::Shared, Biases::PerTask] {
-        for share in [0.3, 0.5, 0.8, 1.0] {
-            let joint = merged([net(0), net(1)], share, Method::Refit, biases);
-            is_right_in_every_form(&joint);
-        }
     }
 }
