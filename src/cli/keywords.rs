@@ -80,7 +80,7 @@ fn keyword(arg: &Arg) -> Option<Keyword> {
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] with the sentence of the command line.
+/// [`crate::error::ErrorKind::Usage`] with the sentence of the command line.
 pub fn options<T: Args>(arguments: impl IntoIterator<Item = OsString>) -> Result<T> {
     options_and_plan(arguments).map(|(options, _)| options)
 }
@@ -118,7 +118,7 @@ pub struct Repeated {
 /// Reads the plan at `path`, whose options come before `arguments` such as `--share=0.5`.
 ///
 /// # Errors
-/// As [`read_plan`] and [`options`]; [`ErrorKind::Format`] for options that no plan holds.
+/// As [`read_plan`] and [`options`]; [`crate::error::ErrorKind::Format`] for options that no plan holds.
 pub fn repeated(path: &Path, arguments: Vec<OsString>, beside: Beside) -> Result<Repeated> {
     let matches = parsed::<MergeOptions>(arguments.iter().cloned())?;
     let mut plan = read_plan(path)?;

@@ -22,7 +22,7 @@ type Around = Vec<(usize, [f64; 2])>;
 impl Problem {
     /// The common weights w = (H_A + H_B)⁻¹ (H_A w_i + H_B w_j) of each pair (i, j), one row per pair.
     ///
-    /// With sensitivities, weights are computed at the two [`Levels`] around s_i/s_j and interpolated, so that
+    /// With sensitivities, weights are computed at the two levels around s_i/s_j and interpolated, so that
     /// all pairs between two levels are solved at once. The error is flat around its optimum, so this loses
     /// less than half a percent.
     ///

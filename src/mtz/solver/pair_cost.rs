@@ -85,7 +85,7 @@ impl Problem {
     /// which drops the factor 2 of eq. 3's second derivative.
     ///
     /// With sensitivities the cost at a pair's ratio r = s_i/s_j is interpolated between up to five
-    /// [`Levels`], so that one factor serves all pairs. That is within 1.5 %. The exact way, the
+    /// levels, so that one factor serves all pairs. That is within 1.5 %. The exact way, the
     /// basis that makes H_A and H_B diagonal at once, takes a generalised eigenproblem, which costs
     /// some forty times one Cholesky factor, and then one weighted sum per pair instead of products.
     ///
