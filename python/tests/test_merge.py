@@ -173,7 +173,8 @@ def test_reports_are_mappings(merged):
 
 
 def test_copies_of_a_joint_model_have_files_of_their_own(merged):
-    for made in (pickle.loads(pickle.dumps(merged)), copy.deepcopy(merged)):
+    for again in (lambda joint: pickle.loads(pickle.dumps(joint)), copy.deepcopy):
+        made = again(merged)
         path = made.path
         assert path != merged.path and made.to_bytes() == merged.to_bytes()
         assert made.report.to_dict() == merged.report.to_dict()

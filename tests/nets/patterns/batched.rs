@@ -3,7 +3,6 @@
 use onnx_zip::ir::ValueId;
 use onnx_zip::ir::builder::GraphBuilder;
 
-use super::attended::split;
 use super::heads::{behind, stream};
 use super::net::{Pattern, dense, reshape, transpose};
 
@@ -11,7 +10,6 @@ use super::net::{Pattern, dense, reshape, transpose};
 pub const PATTERNS: &[Pattern] = &[
     ("heads in the batch beside added axes", added),
     ("heads in the batch beside axes of a reshape", reshaped),
-    ("heads in the batch behind queries, keys and values of one layer", of_one_layer),
 ];
 
 fn added(b: &mut GraphBuilder) -> Vec<ValueId> {
@@ -65,23 +63,5 @@ fn attention(
     let scores = unsqueezed(b, scores, 3);
     let scores = reshape(b, scores, &[-1, 5, 5]);
     let mixed = product(b, "mixed", [scores, v], [-1, 2, 5, 4, 1]);
-    behind(b, x, mixed)
-}
-
-/// As in Segment Anything: one layer makes all, which are cut behind the axis of samples and heads.
-fn of_one_layer(b: &mut GraphBuilder) -> Vec<ValueId> {
-    let x = stream(b);
-    let all = dense(b, "all", x, [6, 24]);
-    let all = reshape(b, all, &[0, 5, 3, 2, 4]);
-    let all = transpose(b, all, &[2, 0, 3, 1, 4]);
-    let all = reshape(b, all, &[3, -1, 5, 4]);
-    let axis = b.ints("axis", &[0]);
-    let parts = split(b, all, 0, [1, 1, 1]);
-    let [q, k, v] = parts.map(|part| b.op("Squeeze", "part", &[part, axis], []));
-    let k = transpose(b, k, &[0, 2, 1]);
-    let scores = b.op("MatMul", "scores", &[q, k], []);
-    let scores = b.op("Softmax", "attention", &[scores], [("axis", (-1).into())]);
-    let mixed = b.op("MatMul", "mixed", &[scores, v], []);
-    let mixed = reshape(b, mixed, &[-1, 2, 5, 4]);
     behind(b, x, mixed)
 }
