@@ -7,10 +7,10 @@
 use crate::error::Result;
 use crate::ir::{Attribute, Consumers, Dim, Graph, Model, NodeId, ValueId};
 
+use super::CanonOptions;
 use super::rewire::{added, bypass, ints, only_reader};
 use super::types::shape;
 use super::ungroup::MOST_GROUPS;
-use super::{CanonOptions, rewire};
 
 /// Limit of transposes on either side of the product.
 const MOST_TRANSPOSES: usize = 4;
@@ -77,7 +77,7 @@ impl BlockDiagonal {
         let parts = [Dim::Known(blocks.groups), Dim::Known(blocks.inputs)];
         let is_cut = group > 0
             && depth == group + 1
-            && from.len() < MOST_AXES + 1
+            && from.len() <= MOST_AXES
             && from.get(group)? == &Dim::Known(blocks.groups * blocks.inputs)
             && are_alike(&shape(graph, cut.parts)?, &spliced(&from, group, &parts));
         let output = joined(graph, readers, graph.node(id).output(0)?, cut.places)?;
@@ -92,7 +92,7 @@ impl BlockDiagonal {
         let rank = shape(graph, self.data)?.len();
         let is_flat = rank == 2;
         let mut x = self.data;
-        let behind = rewire::ints(graph, &format!("{name}.axis"), &[2]);
+        let behind = ints(graph, &format!("{name}.axis"), &[2]);
         // Channels come second in a convolution.
         let perm: Vec<usize> = (0..rank).filter(|axis| *axis != self.axis).collect();
         let perm: Vec<usize> = [&perm[..1], &[self.axis], &perm[1..]].concat();

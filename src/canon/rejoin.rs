@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ir::{Attribute, Consumers, Graph, Model, NodeId, Tensor, ValueId};
 
-use super::row_parts::{RowParts, row_parts};
+use super::row_parts::{RowParts, row_axis, row_parts};
 use super::types;
 
 /// A constant that holds the rows of several others.
@@ -143,11 +143,10 @@ impl RowParts {
         let (last, name) = (*self.join.last()?, graph.node(*self.join.first()?).name.clone());
         let name = name.strip_suffix(".join").unwrap_or(&name);
         let name = name.strip_suffix(".rows").unwrap_or(name);
-        let in_first = first.is("MatMul") || first.is("ConvTranspose") && !self.is_depthwise;
         let slots: Vec<Vec<ValueId>> = constants(graph, self).map(Iterator::collect).collect();
         let mut inputs = vec![Some(self.input)];
         for ((slot, parts), suffix) in slots.into_iter().enumerate().zip(["weight", "bias"]) {
-            let axis = usize::from(slot == 0 && in_first);
+            let axis = if slot == 0 { row_axis(&first, self.is_depthwise) } else { 0 };
             let key = (parts, self.rows.clone());
             if !known.contains_key(&key) {
                 let whole = self.constant(graph, &key.0, axis)?;

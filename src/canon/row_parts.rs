@@ -157,8 +157,7 @@ impl<'a> Look<'a> {
         }
         let groups = usize::try_from(node.int("group", 1)).ok()?;
         let is_depthwise = groups != 1;
-        let in_first = node.is("MatMul") || node.is("ConvTranspose") && !is_depthwise;
-        let row_axis = usize::from(in_first);
+        let row_axis = row_axis(node, is_depthwise);
         let weight = graph.initializer(node.input(1)?)?;
         if !is_conv && weight.dims.len() != 2 {
             return None;
@@ -192,6 +191,11 @@ impl<'a> Look<'a> {
             && self.constants == other.constants
             && self.is_depthwise == other.is_depthwise
     }
+}
+
+/// The axis of rows in a layer's weight.
+pub(super) fn row_axis(node: &Node, is_depthwise: bool) -> usize {
+    usize::from(node.is("MatMul") || node.is("ConvTranspose") && !is_depthwise)
 }
 
 /// Whether a constant is stored with codes, whose scales may belong to rows.

@@ -15,9 +15,6 @@ use super::{CanonOptions, requantised, rewire, types};
 /// Limit of parts of a product.
 const MOST_PARTS: usize = 8;
 
-/// The place of an axis that is merged with others, as heads are with samples. Rows are not cut along it.
-const MERGED: usize = usize::MAX;
-
 /// Runs the pass.
 ///
 /// # Errors
@@ -229,20 +226,11 @@ fn moved(graph: &Graph, id: NodeId, axis: usize) -> Option<usize> {
         }
         "Reshape" => {
             let shape = |value| types::shape(graph, value);
-            let (from, to) = (shape(node.input(0)?)?, shape(node.output(0)?)?);
-            match moved_ones(&from, &to) {
-                Some(places) => places.iter().position(|place| *place == Some(axis)),
-                None => stays(&from, &to, axis).then_some(axis),
-            }
+            let places = moved_ones(&shape(node.input(0)?)?, &shape(node.output(0)?)?)?;
+            places.iter().position(|place| *place == Some(axis))
         }
         _ => None,
     }
-}
-
-/// Whether an axis stays in its place in a reshape, since those before it do, too.
-fn stays(from: &[Dim], to: &[Dim], axis: usize) -> bool {
-    let is_in_both = axis < from.len().min(to.len());
-    is_in_both && from.iter().zip(to).take(axis + 1).all(|(a, b)| a.is_surely(b))
 }
 
 /// The grid after a node that moves rows, adds one number to each or rounds all to one grid of numbers.
@@ -281,11 +269,7 @@ fn behind(graph: &Graph, id: NodeId, value: ValueId, grid: &Grid) -> Option<Grid
         }
         // A reshape behind the split may leave out axes of extent 1, as that of samples.
         "Transpose" | "Squeeze" | "Unsqueeze" | "Reshape" => {
-            let place = |(axis, n): &(usize, usize)| match moved(graph, id, *axis) {
-                _ if *axis == MERGED => Some((MERGED, *n)),
-                None if node.is("Reshape") => Some((MERGED, *n)),
-                axis => Some((axis?, *n)),
-            };
+            let place = |(axis, n): &(usize, usize)| Some((moved(graph, id, *axis)?, *n));
             Some(Grid { axes: grid.axes.iter().map(place).collect::<Option<_>>()? })
         }
         _ => None,

@@ -12,9 +12,8 @@ use super::recipe::Placed;
 
 /// Joins the layers. Blocks of their weights become blocks of the joined ones.
 pub(super) fn join_layers(graph: &mut Graph, placed: &mut [Placed]) {
-    let fixed = placed.iter().filter(|place| {
-        place.transposed || place.start > 0 || place.plus.is_some() || place.within.is_some()
-    });
+    let fixed =
+        placed.iter().filter(|place| place.transposed || place.start > 0 || place.plus.is_some());
     let fixed: BTreeSet<ValueId> =
         fixed.flat_map(|place| place.plus.into_iter().chain([place.target])).collect();
     for joined in canon::join_layers(graph, |constant| !fixed.contains(&constant)) {

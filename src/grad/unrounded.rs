@@ -47,13 +47,13 @@ impl Unrounded<'_> {
     fn quantize(&mut self, id: NodeId, node: &Node) -> Option<()> {
         let (x, q) = (node.input(0)?, node.output(0)?);
         let ty = self.graph.type_of(x).filter(|ty| ty.dtype == DataType::F32)?;
-        let [low, high] = range(self.codes_of(node))?;
+        let (low, high) = self.codes_of(node).code_range()?;
         let [scale, zero] = self.parameters(node, x)?;
         let mut scaled = self.op(node, "Div", &[x, scale]);
         if let Some(zero) = zero_if_any(self.graph, zero) {
             scaled = self.op(node, "Add", &[scaled, zero]);
         }
-        let [low, high] = [low, high].map(|bound| self.scalar(bound));
+        let [low, high] = [low, high].map(|bound| self.scalar(bound as f32));
         self.graph.remove_node(id);
         self.give(node, "Clip", &[scaled, low, high], q);
         self.become_float(q, ty);
@@ -97,7 +97,8 @@ impl Unrounded<'_> {
         }
         for (index, value) in node.inputs.iter().enumerate() {
             let Some(value) = value else { continue };
-            let constant = self.graph.initializer(*value).filter(|c| range(c.dtype).is_some());
+            let constant =
+                self.graph.initializer(*value).filter(|c| c.dtype.code_range().is_some());
             if let Some(floats) = constant.and_then(floats) {
                 let floats = Tensor::from_f32(&floats);
                 let name = format!("{}.{index}.unrounded", node.name);
@@ -106,7 +107,9 @@ impl Unrounded<'_> {
             }
         }
         for output in node.outputs.iter().flatten() {
-            if let Some(ty) = self.graph.type_of(*output).filter(|ty| range(ty.dtype).is_some()) {
+            if let Some(ty) =
+                self.graph.type_of(*output).filter(|ty| ty.dtype.code_range().is_some())
+            {
                 self.become_float(*output, ty);
             }
         }
@@ -191,19 +194,6 @@ fn floats(constant: &Tensor) -> Option<ArrayD<f32>> {
     }
     let values = constant.to_i64()?.into_iter().map(|code| code as f32).collect();
     ArrayD::from_shape_vec(constant.dims.clone(), values).ok()
-}
-
-/// The least and the greatest code of a type of 4 to 16 bits.
-fn range(codes: DataType) -> Option<[f32; 2]> {
-    Some(match codes {
-        DataType::U8 => [0.0, 255.0],
-        DataType::I8 => [-128.0, 127.0],
-        DataType::U16 => [0.0, 65_535.0],
-        DataType::I16 => [-32_768.0, 32_767.0],
-        DataType::U4 => [0.0, 15.0],
-        DataType::I4 => [-8.0, 7.0],
-        _ => return None,
-    })
 }
 
 /// A zero point, unless it is 0 throughout.

@@ -110,7 +110,7 @@ impl Codes {
     /// The integers that floats become in a `QuantizeLinear`: the nearest ones within the type's range, of two that
     /// are as near the even one. `None` for floats that are not finite, and if shapes or types do not fit.
     pub fn quantise(&self, floats: &Tensor) -> Option<Tensor> {
-        let (least, most) = range(self.dtype)?;
+        let (least, most) = self.dtype.code_range()?;
         if floats.dtype == DataType::F64 {
             return None;
         }
@@ -226,19 +226,6 @@ impl Codes {
         };
         Some(Codes { scale, zero, block, places, ..self.clone() })
     }
-}
-
-/// The smallest and the largest integer that `QuantizeLinear` makes of this type.
-fn range(dtype: DataType) -> Option<(i64, i64)> {
-    Some(match dtype {
-        DataType::I4 => (-8, 7),
-        DataType::U4 => (0, 15),
-        DataType::I8 => (i8::MIN.into(), i8::MAX.into()),
-        DataType::U8 => (0, u8::MAX.into()),
-        DataType::I16 => (i16::MIN.into(), i16::MAX.into()),
-        DataType::U16 => (0, u16::MAX.into()),
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

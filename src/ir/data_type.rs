@@ -108,6 +108,20 @@ impl DataType {
         self == DataType::I4 || self == DataType::U4
     }
 
+    /// The smallest and the largest integer that `QuantizeLinear` makes of this type; `None` for other types than
+    /// those of 4 to 16 bits.
+    pub(crate) fn code_range(self) -> Option<(i64, i64)> {
+        Some(match self {
+            DataType::I4 => (-8, 7),
+            DataType::U4 => (0, 15),
+            DataType::I8 => (i8::MIN.into(), i8::MAX.into()),
+            DataType::U8 => (0, u8::MAX.into()),
+            DataType::I16 => (i16::MIN.into(), i16::MAX.into()),
+            DataType::U16 => (0, u16::MAX.into()),
+            _ => return None,
+        })
+    }
+
     /// Whether the type is one of the floating-point types that hold weights.
     pub fn is_float(self) -> bool {
         matches!(self, DataType::F32 | DataType::F64 | DataType::F16 | DataType::BF16)

@@ -1,6 +1,6 @@
 //! Operators that move elements without changing them.
 
-use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, concatenate};
+use ndarray::{ArrayD, Axis, IxDyn};
 
 use crate::ir::{Attribute, Dim, Graph, Node, NodeId, Tensor};
 use crate::ops::{self, NodeView, normal_axis, picked, slices};
@@ -157,12 +157,7 @@ fn moved<const N: usize>(movement: &Movement, inputs: &[&Tensor]) -> Option<Tens
         Movement::Pick(axes) => {
             axes.iter().fold(first, |array, (axis, indices)| array.select(Axis(*axis), indices))
         }
-        Movement::Concat(axis) => {
-            let all: Option<Vec<_>> = inputs.iter().map(|t| elements::<N>(t)).collect();
-            let all = all?;
-            let views: Vec<ArrayViewD<'_, [u8; N]>> = all.iter().map(|a| a.view()).collect();
-            concatenate(Axis(*axis), &views).ok()?
-        }
+        Movement::Concat(axis) => return Tensor::joined(inputs, *axis),
         Movement::Expand(dims) => first.broadcast(IxDyn(dims))?.to_owned(),
     };
     let data: Vec<u8> = result.iter().flatten().copied().collect();

@@ -52,21 +52,20 @@ impl TaskEmitter<'_> {
         name: &str,
         owner: &Owner,
     ) -> Result<ValueId> {
-        let mut stacked: Option<Tensor> = None;
+        let (mut stacked, mut start) = (Vec::new(), 0);
         let (mut placed, mut all_codes) = (Vec::new(), Vec::new());
         for Stacked { source, parts } in blocks {
             let Some(tensor) = self.graph().initializer(*source) else { return Err(unusual()) };
             let block = cut(tensor, parts).ok_or_else(unusual)?;
             let codes = self.stored_codes(*source, parts);
-            all_codes.push(codes.zip(block.dims.first().copied()));
-            let start = stacked.as_ref().and_then(|t| t.dims.first().copied()).unwrap_or(0);
+            let rows = *block.dims.first().ok_or_else(unusual)?;
+            all_codes.push(codes.map(|codes| (codes, rows)));
             placed.push((*source, parts.clone(), start));
-            stacked = Some(match stacked {
-                None => block,
-                Some(before) => concatenated(before, &block)?,
-            });
+            start += rows;
+            stacked.push(block);
         }
         let name = self.name(owner, name);
+        let stacked = Tensor::joined(&stacked.iter().collect::<Vec<_>>(), 0);
         let target = self.builder.constant(&name, stacked.ok_or_else(unusual)?);
         let all_codes = all_codes.iter().map(|own| own.as_ref().map(|(codes, n)| (codes, *n)));
         let all_codes: Option<Vec<(&Codes, usize)>> = all_codes.collect();
@@ -132,18 +131,6 @@ pub(super) fn cut<P: AsRef<[usize]>>(tensor: &Tensor, parts: &[(usize, P)]) -> O
 /// The codes of a block of a constant; `None` if it cuts theirs apart.
 pub(super) fn cut_codes(codes: &Codes, parts: &[(usize, Vec<usize>)]) -> Option<Codes> {
     parts.iter().try_fold(codes.clone(), |codes, (axis, at)| codes.select(*axis, at))
-}
-
-/// Concatenates two tensors along the first axis.
-fn concatenated(before: Tensor, behind: &Tensor) -> Result<Tensor> {
-    let rows = before.dims.first().zip(behind.dims.first()).map(|(a, b)| a + b);
-    let Some(rows) = rows.filter(|_| before.dims[1..] == behind.dims[1..]) else {
-        return Err(unusual());
-    };
-    let mut dims = before.dims.clone();
-    dims[0] = rows;
-    let data = [before.data.as_ref(), behind.data.as_ref()].concat();
-    Ok(Tensor { dtype: before.dtype, dims, data: data.into() })
 }
 
 fn unusual() -> Error {

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::parallel::prelude::*;
 use ndarray::{ArcArray2, Array1, Array2, Zip};
 
 use super::cholesky::Spd;
@@ -178,19 +177,21 @@ impl Problem {
         }
     }
 
-    /// The levels between which those of all pairs lie.
+    /// The levels between which those of all pairs lie. The level of a pair rises with the sensitivity of A's neuron
+    /// and falls with that of B's.
     pub(super) fn levels(&self) -> Levels {
-        if self.s_a.is_none() && self.s_b.is_none() {
+        if self.w_a.nrows() == 0 || self.w_b.nrows() == 0 {
             return Levels::even();
         }
-        let (n_a, n_b) = (self.w_a.nrows(), self.w_b.nrows());
-        let of_row = |i| {
-            let balances = (0..n_b).map(move |j| self.balance(i, j));
-            balances.filter(|balance| balance.weight > 0.0).map(|balance| balance.level)
+        let extremes = |own: &Option<Array1<f64>>| {
+            let wider = |(least, most): (f64, f64), s: &f64| (least.min(*s), most.max(*s));
+            own.as_ref().map_or((1.0, 1.0), |own| own.iter().fold((f64::INFINITY, 0.0), wider))
         };
-        let range = (0..n_a).into_par_iter().flat_map_iter(of_row).map(|level| (level, level));
-        let wider = |a: (f64, f64), b: (f64, f64)| (a.0.min(b.0), a.1.max(b.1));
-        range.reduce_with(wider).map_or(Levels::even(), |(low, high)| Levels::between(low, high))
+        let ((least_a, most_a), (least_b, most_b)) = (extremes(&self.s_a), extremes(&self.s_b));
+        let ends = [Balance::of(least_a, most_b), Balance::of(most_a, least_b)];
+        let mut levels = ends.iter().filter(|end| end.weight > 0.0).map(|end| end.level);
+        let Some(low) = levels.next() else { return Levels::even() };
+        Levels::between(low, levels.next().unwrap_or(low))
     }
 
     /// The weights of the tasks' errors for a pair.

@@ -75,6 +75,24 @@ proptest! {
     }
 
     #[test]
+    fn levels_lie_between_those_of_all_pairs(a in 0usize..5, b in 0usize..4, zeros in 0usize..16, seed: u64) {
+        let mut p = problem(3, a, b, seed);
+        p.s_a = sensitivities(a, seed ^ 4).map(|s| s.mapv(|s| s * s));
+        p.s_b = sensitivities(b, seed ^ 5);
+        for (side, own) in [&mut p.s_a, &mut p.s_b].into_iter().enumerate() {
+            let own = own.as_mut().unwrap();
+            (0..own.len().min(2)).filter(|at| zeros >> (2 * side + at) & 1 == 1).for_each(|at| own[at] = 0.0);
+        }
+        let pairs = (0..a).flat_map(|i| (0..b).map(move |j| (i, j)));
+        let balances = pairs.map(|(i, j)| p.balance(i, j)).filter(|balance| balance.weight > 0.0);
+        let levels: Vec<f64> = balances.map(|balance| balance.level).collect();
+        let wanted = levels.iter().copied().reduce(f64::min).map_or(Levels::even(), |low| {
+            Levels::between(low, levels.iter().copied().fold(low, f64::max))
+        });
+        prop_assert_eq!(p.levels(), wanted);
+    }
+
+    #[test]
     fn equal_sensitivities_only_scale(inputs in 1usize..9, seed: u64) {
         let plain = problem(inputs, 3, 4, seed);
         let s = |n| Some(Array1::from_elem(n, 2.5));
