@@ -34,8 +34,9 @@ POSITIONS = 16
 class Net:
     """A chain of convolutions, matrices and additions, as an ONNX model whose weights can be set."""
 
-    def __init__(self, path):
-        self.model = onnx.load(path)
+    def __init__(self, source):
+        """`source` is a path, or a model, which is changed when weights are set."""
+        self.model = source if isinstance(source, onnx.ModelProto) else onnx.load(source)
         self.initializers = {tensor.name: tensor for tensor in self.model.graph.initializer}
         self.nodes = list(self.model.graph.node)
         self.layers = [node for node in self.nodes if node.op_type in ("Conv", "Gemm")]
