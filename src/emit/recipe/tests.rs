@@ -1,5 +1,5 @@
 use super::assemble::Assembly;
-use super::format::{self, BlockRecipe, Recipe, TaskRecipe, WeightRecipe};
+use super::format::{self, BlockRecipe, Recipe, TaskRecipe};
 use super::*;
 use crate::align::TaskId;
 use crate::canon::{CanonOptions, canonicalise};
@@ -34,7 +34,7 @@ fn with_recipe(recipe: Recipe, graph: Graph) -> Model {
 
 /// The answer to a recipe that holds a net as it is.
 fn refusal(net: &Model) -> Error {
-    let graph = onnx::encode(net).unwrap();
+    let graph = onnx::encode_net(net).unwrap();
     let task = TaskRecipe { name: "a".into(), graph, ..TaskRecipe::default() };
     let recipe = Recipe { tasks: vec![task], lists: Vec::new() };
     restore(&with_recipe(recipe, Graph::new("joint"))).unwrap_err()
@@ -99,15 +99,15 @@ fn repeated(count: usize, dims: &str, times: usize) -> TaskRecipe {
     }
     let block = || BlockRecipe {
         from: "w".into(),
+        of: None,
         plus: None,
         parts: vec![(0, 0)],
         start: 0,
         transposed: false,
         within: None,
     };
-    let blocks = || (0..times).map(|_| block()).collect();
-    let weights = names.into_iter().map(|name| WeightRecipe { name, blocks: blocks() }).collect();
-    let graph = onnx::encode(&b.build(&[value])).unwrap();
+    let weights = (0..count).map(|_| (0..times).map(|_| block()).collect()).collect();
+    let graph = onnx::encode_net(&b.build(&[value])).unwrap();
     TaskRecipe { name: "a".into(), graph, weights, ..TaskRecipe::default() }
 }
 
@@ -134,17 +134,18 @@ fn blocks_at_places_of_an_initializer_are_checked() {
     let mut b = GraphBuilder::new("net", 13);
     let (x, w) = (b.input("x", "2,3"), b.input("own", "2,3"));
     let y = b.op("Add", "y", &[x, w], []);
-    let net = onnx::encode(&b.build(&[y])).unwrap();
+    let net = onnx::encode_net(&b.build(&[y])).unwrap();
     let own = |within: (usize, usize), lists: &[Vec<usize>]| {
         let blocks = vec![BlockRecipe {
             from: "w".into(),
+            of: None,
             plus: None,
             parts: Vec::new(),
             start: 0,
             transposed: false,
             within: Some(within),
         }];
-        let weights = vec![WeightRecipe { name: "own".into(), blocks }];
+        let weights = vec![blocks];
         let name = "a".to_owned();
         let task = TaskRecipe { name, graph: net.clone(), weights, ..TaskRecipe::default() };
         let (net, _) = Assembly::new(&graph, lists, 2).net(&task).ok()?;
@@ -155,5 +156,28 @@ fn blocks_at_places_of_an_initializer_are_checked() {
     assert_eq!(own((1, 0), &lists).unwrap(), [3.0, 0.0, 2.0, 7.0, 4.0, 6.0]);
     for other in [(1, 1), (1, 2), (1, 3), (0, 2), (0, 0), (2, 0), (1, 4)] {
         assert!(own(other, &lists).is_none(), "{other:?}");
+    }
+}
+
+#[test]
+fn a_recipe_is_a_small_part_of_a_file() {
+    let pairs =
+        ["zoo/resnet", "zoo/mobilenet", "zoo/inception", "zoo/lstm", "vit/vit", "vit/tuned"];
+    for pair in pairs {
+        let tasks = ["mnist", "fashion"].map(|name| {
+            let path = format!("{}/fixtures/models/{pair}_{name}.onnx", env!("CARGO_MANIFEST_DIR"));
+            let model = onnx::load(path.as_ref()).unwrap();
+            Task::new(name, canonicalise(model, &CanonOptions::default()).unwrap()).unwrap()
+        });
+        let joint = JointModel::new(tasks.to_vec());
+        let model = emit(&joint, &EmitOptions::default()).unwrap();
+        let bytes = onnx::encode(&model).unwrap();
+        let (recipe, file) = (model.metadata[RECIPE_KEY].len(), bytes.len());
+        // With all layers shared, the file is about half as large.
+        let most = (file / 100).max(4000);
+        assert!(recipe < most, "{pair}: {recipe} of {file} bytes");
+        let restored = restore(&model).unwrap();
+        let again = emit(&restored, &EmitOptions::default()).unwrap();
+        assert!(onnx::encode(&again).unwrap() == bytes, "{pair} differs");
     }
 }
