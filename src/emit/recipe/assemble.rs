@@ -7,9 +7,11 @@ use ndarray::{ArrayD, IxDyn};
 use super::damaged;
 use super::format::{BlockRecipe, TaskRecipe};
 use crate::canon::dequantise;
+use crate::emit::names::short;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Codes, DataType, Dim, Graph, Model, Tensor, TensorType, ValueId, ValueKind};
 use crate::mtz::joint::{Difference, added};
+use crate::naming::shown;
 use crate::onnx;
 
 /// Weights that are sums, with their common parts and differences.
@@ -70,7 +72,7 @@ impl<'a> Assembly<'a> {
             let (ValueKind::Input, Some(ty)) = (&value.kind, &value.ty) else {
                 return Err(damaged());
             };
-            let Assembled { tensor, codes, sum } = self.weight(&value.name, blocks, ty)?;
+            let Assembled { tensor, codes, sum } = self.weight(&short(&value.name), blocks, ty)?;
             codes.into_iter().for_each(|codes| net.graph.set_codes(id, codes));
             sums.extend(sum.map(|sum| (id, sum)));
             net.graph.set_initializer(id, tensor);
@@ -78,7 +80,7 @@ impl<'a> Assembly<'a> {
         Ok((net, sums))
     }
 
-    /// A weight of this name and type.
+    /// A weight of this shortened name and this type.
     fn weight(&mut self, name: &str, blocks: &[BlockRecipe], ty: &TensorType) -> Result<Assembled> {
         let shape = ty.shape.as_ref().ok_or_else(damaged)?;
         let dims: Option<Vec<usize>> = shape.iter().map(Dim::known).collect();
@@ -144,7 +146,7 @@ impl<'a> Assembly<'a> {
     fn initializer(&self, name: &str) -> Result<ValueId> {
         let found = self.joint.value_named(name);
         found.filter(|v| self.joint.initializer(*v).is_some()).ok_or_else(|| {
-            Error::new(ErrorKind::Format, format!("initializer '{name}' is missing"))
+            Error::new(ErrorKind::Format, format!("initializer '{}' is missing", shown(name)))
                 .hint("another tool has changed the joint model; take the file as written")
         })
     }

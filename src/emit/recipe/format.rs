@@ -11,7 +11,6 @@ use flate2::write::ZlibEncoder;
 use serde::{Deserialize, Serialize};
 
 use super::damaged;
-use crate::emit::names::short;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Version of the format.
@@ -54,7 +53,7 @@ pub(super) struct TaskRecipe {
 }
 
 /// A block of a weight.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct BlockRecipe {
     /// The initializer.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -81,10 +80,10 @@ pub(super) struct BlockRecipe {
 }
 
 impl BlockRecipe {
-    /// The name of the initializer that holds this block of a weight.
+    /// The name of the initializer that holds this block of a weight, whose shortened name is given.
     pub(super) fn initializer(&self, weight: &str) -> Cow<'_, str> {
         match &self.of {
-            Some(owner) => Cow::Owned(format!("{owner}/{}", short(weight))),
+            Some(owner) => Cow::Owned(format!("{owner}/{weight}")),
             None => Cow::Borrowed(&self.from),
         }
     }

@@ -133,3 +133,32 @@ fn check_names(tasks: &[TaskRecipe]) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(row: &str) -> Recipe {
+        let task = TaskRecipe { sharing: vec![row.to_owned()], ..TaskRecipe::default() };
+        Recipe { tasks: vec![task], lists: Vec::new() }
+    }
+
+    #[test]
+    fn a_list_may_be_a_row_of_shared_neurons() {
+        let recipe = recipe("2,_,-3,0");
+        let read = |text: &str| read_list(&recipe, text, &mut Allowance::default());
+        assert_eq!(read("=0,0"), Some(vec![2, 3, 0]));
+        for text in ["=", "=0", "=0,1", "=1,0", "=-1,0", "=0,0,0", "=0,x", "==0,0"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn long_rows_are_read_some_times_only() {
+        let (recipe, mut allowance) = (recipe(&",".repeat(1 << 20)), Allowance::default());
+        for _ in 0..16 {
+            assert_eq!(read_list(&recipe, "=0,0", &mut allowance), Some(Vec::new()));
+        }
+        assert_eq!(read_list(&recipe, "=0,0", &mut allowance), None);
+    }
+}

@@ -97,15 +97,7 @@ fn repeated(count: usize, dims: &str, times: usize) -> TaskRecipe {
         let weight = b.input(name, dims);
         value = b.op("Add", "y", &[value, weight], []);
     }
-    let block = || BlockRecipe {
-        from: "w".into(),
-        of: None,
-        plus: None,
-        parts: vec![(0, 0)],
-        start: 0,
-        transposed: false,
-        within: None,
-    };
+    let block = || BlockRecipe { from: "w".into(), parts: vec![(0, 0)], ..BlockRecipe::default() };
     let weights = (0..count).map(|_| (0..times).map(|_| block()).collect()).collect();
     let graph = onnx::encode_net(&b.build(&[value])).unwrap();
     TaskRecipe { name: "a".into(), graph, weights, ..TaskRecipe::default() }
@@ -136,15 +128,8 @@ fn blocks_at_places_of_an_initializer_are_checked() {
     let y = b.op("Add", "y", &[x, w], []);
     let net = onnx::encode_net(&b.build(&[y])).unwrap();
     let own = |within: (usize, usize), lists: &[Vec<usize>]| {
-        let blocks = vec![BlockRecipe {
-            from: "w".into(),
-            of: None,
-            plus: None,
-            parts: Vec::new(),
-            start: 0,
-            transposed: false,
-            within: Some(within),
-        }];
+        let blocks =
+            vec![BlockRecipe { from: "w".into(), within: Some(within), ..BlockRecipe::default() }];
         let weights = vec![blocks];
         let name = "a".to_owned();
         let task = TaskRecipe { name, graph: net.clone(), weights, ..TaskRecipe::default() };
@@ -156,6 +141,24 @@ fn blocks_at_places_of_an_initializer_are_checked() {
     assert_eq!(own((1, 0), &lists).unwrap(), [3.0, 0.0, 2.0, 7.0, 4.0, 6.0]);
     for other in [(1, 1), (1, 2), (1, 3), (0, 2), (0, 0), (2, 0), (1, 4)] {
         assert!(own(other, &lists).is_none(), "{other:?}");
+    }
+}
+
+#[test]
+fn long_names_of_weights_are_looked_up_some_times_only() {
+    let mut graph = Graph::new("joint");
+    graph.add_initializer("w", Tensor::from_f32(&ndarray::Array2::zeros((1024, 16)).into_dyn()));
+    let mut b = GraphBuilder::new("net", 13);
+    let (x, w) = (b.input("x", "1024,16"), b.input(&"w".repeat(1 << 20), "1024,16"));
+    let y = b.op("Add", "y", &[x, w], []);
+    let net = onnx::encode_net(&b.build(&[y])).unwrap();
+    for (times, fits) in [(200, true), (300, false)] {
+        let block =
+            |_| BlockRecipe { from: "w".into(), parts: vec![(0, 0)], ..BlockRecipe::default() };
+        let weights = vec![(0..times).map(block).collect()];
+        let task = TaskRecipe { graph: net.clone(), weights, ..TaskRecipe::default() };
+        let lists = [vec![0]];
+        assert_eq!(Assembly::new(&graph, &lists, 1).net(&task).is_ok(), fits, "{times}");
     }
 }
 
