@@ -10,6 +10,7 @@ mod apart;
 mod data_file;
 mod external;
 mod maps;
+mod net;
 #[rustfmt::skip]
 #[allow(missing_docs, dead_code, clippy::all)]
 mod proto;
@@ -23,7 +24,8 @@ mod write;
 
 pub(crate) use apart::{Apart, encode_apart};
 pub(crate) use maps::{is_map, with_scores};
-pub(crate) use read::{adapted, adapted_file, data_files, decode_net};
+pub(crate) use net::{decode_net, encode_net};
+pub(crate) use read::{adapted, adapted_file, data_files};
 pub use read::{decode, load};
 pub use save::{Draft, External, SaveOptions, save, save_split, stage};
 pub use types::kind;

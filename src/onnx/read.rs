@@ -54,15 +54,6 @@ pub fn decode(bytes: Bytes, folder: Option<&Path>, name: &str) -> Result<Model> 
     proto.and_then(|proto| read_model(proto, external, name)).in_model(name)
 }
 
-/// Reads a net that this program has encoded without its weights. The net may have no nodes.
-///
-/// # Errors
-/// As [`decode`].
-pub(crate) fn decode_net(bytes: Bytes, name: &str) -> Result<Model> {
-    let proto = ModelProto::decode(bytes.clone()).map_err(|e| no_model(&bytes, Some(e)));
-    proto.and_then(|proto| assemble(proto, ExternalData::none(), name)).in_model(name)
-}
-
 /// Bytes to inspect before a file is read as a whole.
 const PROBE: u64 = 1 << 12;
 
@@ -110,7 +101,12 @@ fn read_model(proto: ModelProto, external: ExternalData, name: &str) -> Result<M
     })
 }
 
-fn assemble(mut proto: ModelProto, mut external: ExternalData, name: &str) -> Result<Model> {
+/// The model in a message, whose external data files are found by `external`.
+pub(super) fn assemble(
+    mut proto: ModelProto,
+    mut external: ExternalData,
+    name: &str,
+) -> Result<Model> {
     left_out::drop_last(&mut proto);
     functions::inline(&mut proto)?;
     let graph = proto.graph.take().unwrap_or_default();
@@ -177,7 +173,7 @@ fn parse(message: impl Buf, beginning: &[u8]) -> Result<ModelProto> {
 }
 
 /// The error for bytes that are not an ONNX message.
-fn no_model(bytes: &[u8], cause: Option<DecodeError>) -> Error {
+pub(super) fn no_model(bytes: &[u8], cause: Option<DecodeError>) -> Error {
     let error = Error::new(ErrorKind::Format, "this is not an ONNX model, or a damaged one");
     looking_like(
         bytes,

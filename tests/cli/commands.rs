@@ -188,8 +188,12 @@ fn a_recipe_may_be_left_out_and_a_damaged_one_is_refused() {
     let model = onnx_zip::onnx::load(&tool.path("joint.onnx")).unwrap();
     let recipe = &model.metadata[RECIPE_KEY];
     let cut = recipe[..recipe.len() / 2].to_owned();
-    let texts =
-        [("{\"version\":1}".to_owned(), "version 1"), (cut, "recipe"), ("2:".into(), "recipe")];
+    let texts = [
+        ("{\"version\":1}".to_owned(), "version 1"),
+        (cut, "recipe"),
+        ("5:".into(), "recipe"),
+        ("4:".into(), "version 4"),
+    ];
     for (text, word) in texts {
         let mut model = model.clone();
         model.metadata.insert(RECIPE_KEY.to_owned(), text);

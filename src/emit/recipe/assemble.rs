@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use ndarray::{ArrayD, IxDyn};
 
 use super::damaged;
-use super::format::{BlockRecipe, TaskRecipe, WeightRecipe};
+use super::format::{BlockRecipe, TaskRecipe};
 use crate::canon::dequantise;
+use crate::emit::names::short;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ir::{Codes, DataType, Dim, Graph, Model, Tensor, TensorType, ValueId, ValueKind};
 use crate::mtz::joint::{Difference, added};
+use crate::naming::shown;
 use crate::onnx;
 
 /// Weights that are sums, with their common parts and differences.
@@ -22,6 +24,9 @@ const MOST_COPIES: usize = 64;
 /// The same limit for many tasks, per task: a weight may be the sum of two.
 const COPIES_OF_TASK: usize = 2;
 
+/// Limit of the bytes of the names of all blocks' weights. A weight's blocks are many, and its name may be long.
+const MOST_NAMES: usize = 1 << 28;
+
 /// Assembles the nets of tasks from the initializers of a joint graph.
 pub(super) struct Assembly<'a> {
     joint: &'a Graph,
@@ -32,6 +37,8 @@ pub(super) struct Assembly<'a> {
     room: usize,
     /// Bytes that may still be copied.
     work: usize,
+    /// Bytes of names that may still be looked up.
+    names: usize,
 }
 
 /// A weight, with its codes, and with its parts if it is a sum.
@@ -48,7 +55,7 @@ impl<'a> Assembly<'a> {
         let stored: usize = constants.map(|t| t.data.len()).sum();
         let copies = MOST_COPIES.max(COPIES_OF_TASK.saturating_mul(tasks));
         let room = stored.saturating_mul(copies);
-        Assembly { joint, lists, swapped: HashMap::new(), room, work: room }
+        Assembly { joint, lists, swapped: HashMap::new(), room, work: room, names: MOST_NAMES }
     }
 
     /// The net of a task, with its weights, and the weights that are sums.
@@ -57,41 +64,38 @@ impl<'a> Assembly<'a> {
     /// [`ErrorKind::Format`] if the recipe does not fit the joint graph.
     pub(super) fn net(&mut self, recipe: &TaskRecipe) -> Result<(Model, Sums)> {
         let mut sums = Sums::new();
-        let mut net = onnx::decode_net(recipe.graph.clone().into(), &recipe.name)?;
+        let mut net = onnx::decode_net(&recipe.graph, &recipe.name)?;
         dequantise(&mut net.graph)?;
-        for weight in &recipe.weights {
-            let id = net.graph.value_named(&weight.name).ok_or_else(damaged)?;
+        let own = net.graph.inputs.len().checked_sub(recipe.weights.len()).ok_or_else(damaged)?;
+        for (id, blocks) in net.graph.inputs.split_off(own).into_iter().zip(&recipe.weights) {
             let value = net.graph.value(id);
             let (ValueKind::Input, Some(ty)) = (&value.kind, &value.ty) else {
                 return Err(damaged());
             };
-            let Assembled { tensor, codes, sum } = self.weight(weight, ty)?;
+            let Assembled { tensor, codes, sum } = self.weight(&short(&value.name), blocks, ty)?;
             codes.into_iter().for_each(|codes| net.graph.set_codes(id, codes));
             sums.extend(sum.map(|sum| (id, sum)));
             net.graph.set_initializer(id, tensor);
         }
-        let is_input = |v: &ValueId| matches!(net.graph.value(*v).kind, ValueKind::Input);
-        let inputs = net.graph.inputs.iter().copied().filter(is_input).collect();
-        net.graph.inputs = inputs;
         Ok((net, sums))
     }
 
-    /// A weight of this type.
-    fn weight(&mut self, recipe: &WeightRecipe, ty: &TensorType) -> Result<Assembled> {
+    /// A weight of this shortened name and this type.
+    fn weight(&mut self, name: &str, blocks: &[BlockRecipe], ty: &TensorType) -> Result<Assembled> {
         let shape = ty.shape.as_ref().ok_or_else(damaged)?;
         let dims: Option<Vec<usize>> = shape.iter().map(Dim::known).collect();
         let (dims, dtype) = (dims.ok_or_else(damaged)?, ty.dtype);
-        if let Some((tensor, codes)) = unchanged(self.joint, recipe, &dims, dtype) {
+        if let Some((tensor, codes)) = self.unchanged(name, blocks, &dims, dtype) {
             return Ok(Assembled { tensor, codes, sum: None });
         }
         let mut whole = self.empty(dims, dtype).ok_or_else(damaged)?;
         let mut plus: Option<(Whole, Option<Codes>)> = None;
         let mut codes = None;
-        for block in &recipe.blocks {
-            let from = self.initializer(&block.from)?;
+        for block in blocks {
+            let from = self.stored_in(block, name)?;
             self.put(&mut whole, from, block).ok_or_else(damaged)?;
-            if let Some(name) = &block.plus {
-                let from = self.initializer(name)?;
+            if let Some(plus_name) = &block.plus {
+                let from = self.initializer(plus_name)?;
                 if plus.is_none() {
                     let empty = self.empty(whole.dims.clone(), dtype).ok_or_else(damaged)?;
                     plus = Some((empty, None));
@@ -99,7 +103,7 @@ impl<'a> Assembly<'a> {
                 let difference = plus.as_mut().ok_or_else(damaged)?;
                 self.put_difference(difference, from, block).ok_or_else(damaged)?;
             }
-            let is_whole = recipe.blocks.len() == 1 || block.parts.is_empty();
+            let is_whole = blocks.len() == 1 || block.parts.is_empty();
             if is_whole && let Some(own) = self.codes(from, block, &whole.dims) {
                 codes = Some(own);
             }
@@ -112,10 +116,37 @@ impl<'a> Assembly<'a> {
         Ok(Assembled { tensor: sum, codes, sum: parts })
     }
 
+    /// The initializer that is a weight as it stands, with its codes. It may have any type, also one whose elements
+    /// have no size in bytes.
+    fn unchanged(
+        &self,
+        name: &str,
+        blocks: &[BlockRecipe],
+        dims: &[usize],
+        dtype: DataType,
+    ) -> Option<(Tensor, Option<Codes>)> {
+        let [block] = blocks else { return None };
+        let is_whole = block.parts.is_empty()
+            && block.start == 0
+            && !block.transposed
+            && block.within.is_none();
+        let from = self.joint.value_named(&block.initializer(name));
+        let from = from.filter(|_| is_whole && block.plus.is_none())?;
+        let tensor = self.joint.initializer(from)?;
+        let fits = tensor.dims == dims && tensor.dtype == dtype;
+        fits.then(|| (tensor.clone(), self.joint.codes(from).cloned()))
+    }
+
+    /// The initializer of a block of the weight `name`.
+    fn stored_in(&mut self, block: &BlockRecipe, name: &str) -> Result<ValueId> {
+        self.names = self.names.checked_sub(name.len()).ok_or_else(damaged)?;
+        self.initializer(&block.initializer(name))
+    }
+
     fn initializer(&self, name: &str) -> Result<ValueId> {
         let found = self.joint.value_named(name);
         found.filter(|v| self.joint.initializer(*v).is_some()).ok_or_else(|| {
-            Error::new(ErrorKind::Format, format!("initializer '{name}' is missing"))
+            Error::new(ErrorKind::Format, format!("initializer '{}' is missing", shown(name)))
                 .hint("another tool has changed the joint model; take the file as written")
         })
     }
@@ -187,23 +218,6 @@ impl<'a> Assembly<'a> {
         }
         Some(())
     }
-}
-
-/// The initializer that is a weight as it stands, with its codes. It may have any type, also one whose elements
-/// have no size in bytes.
-fn unchanged(
-    joint: &Graph,
-    weight: &WeightRecipe,
-    dims: &[usize],
-    dtype: DataType,
-) -> Option<(Tensor, Option<Codes>)> {
-    let [block] = weight.blocks.as_slice() else { return None };
-    let is_whole =
-        block.parts.is_empty() && block.start == 0 && !block.transposed && block.within.is_none();
-    let from = joint.value_named(&block.from).filter(|_| is_whole && block.plus.is_none())?;
-    let tensor = joint.initializer(from)?;
-    let fits = tensor.dims == dims && tensor.dtype == dtype;
-    fits.then(|| (tensor.clone(), joint.codes(from).cloned()))
 }
 
 /// Writes the scales of a difference's block to the rows of the whole that it holds.

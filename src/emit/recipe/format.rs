@@ -1,5 +1,6 @@
 //! The text of a recipe: JSON followed by the tasks' graphs, compressed, as base64.
 
+use std::borrow::Cow;
 use std::io::{Read, Write};
 
 use base64::Engine;
@@ -13,13 +14,7 @@ use super::damaged;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Version of the format.
-const VERSION: u32 = 2;
-
-/// Version of a recipe with sums, which readers of the other would misread.
-const WITH_SUMS: u32 = 3;
-
-/// Version of a recipe with blocks at any indices of an initializer, and perhaps with sums.
-const WITH_PLACES: u32 = 4;
+const VERSION: u32 = 5;
 
 /// Limit of the compression ratio, beyond one mebibyte, so that a short text cannot unpack to a huge
 /// one. A recipe with a higher ratio is stored uncompressed.
@@ -29,7 +24,8 @@ const MOST_RATIO: usize = 100;
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Recipe {
     pub(super) tasks: Vec<TaskRecipe>,
-    /// Lists of indices, as [`super::indices`] writes them.
+    /// Lists of indices, as [`super::indices`] writes them, or `=T,G` for the channels of group G of task T in the
+    /// order of their shared neurons.
     pub(super) lists: Vec<String>,
 }
 
@@ -37,12 +33,16 @@ pub(super) struct Recipe {
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct TaskRecipe {
     pub(super) name: String,
-    /// Bytes of the task's graph.
+    /// Bytes of the task's graph that are stored.
     pub(super) size: usize,
-    /// The task's model with weights as inputs; stored after the JSON.
+    /// Bytes at the beginning and at the end of the graph that are those of the task before, and are not stored.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub(super) kept: (usize, usize),
+    /// The task's model with weights as its last inputs; stored after the JSON.
     #[serde(skip)]
     pub(super) graph: Vec<u8>,
-    pub(super) weights: Vec<WeightRecipe>,
+    /// The blocks of each weight, in the order of these inputs.
+    pub(super) weights: Vec<Vec<BlockRecipe>>,
     /// Per group, the shared neuron of each channel; empty if nothing is shared.
     pub(super) sharing: Vec<String>,
     /// Per layer, a number that is common to all layers whose weights were fused with it.
@@ -52,18 +52,15 @@ pub(super) struct TaskRecipe {
     pub(super) based: String,
 }
 
-/// A weight of a task.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct WeightRecipe {
-    pub(super) name: String,
-    pub(super) blocks: Vec<BlockRecipe>,
-}
-
 /// A block of a weight.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct BlockRecipe {
     /// The initializer.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) from: String,
+    /// The owner, where the initializer has the name that this owner's part of the weight gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) of: Option<String>,
     /// The initializer that is added to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) plus: Option<String>,
@@ -82,8 +79,22 @@ pub(super) struct BlockRecipe {
     pub(super) within: Option<(usize, usize)>,
 }
 
+impl BlockRecipe {
+    /// The name of the initializer that holds this block of a weight, whose shortened name is given.
+    pub(super) fn initializer(&self, weight: &str) -> Cow<'_, str> {
+        match &self.of {
+            Some(owner) => Cow::Owned(format!("{owner}/{weight}")),
+            None => Cow::Borrowed(&self.from),
+        }
+    }
+}
+
 fn is_zero(start: &usize) -> bool {
     *start == 0
+}
+
+fn is_nothing(kept: &(usize, usize)) -> bool {
+    *kept == (0, 0)
 }
 
 /// The text of a recipe.
@@ -91,28 +102,44 @@ pub(super) fn encode(mut recipe: Recipe) -> Result<String> {
     let failed = |e: std::io::Error| {
         Error::new(ErrorKind::Format, "the recipe cannot be written").because(e)
     };
-    recipe.tasks.iter_mut().for_each(|task| task.size = task.graph.len());
-    let mut plain = serde_json::to_vec(&recipe).map_err(|e| failed(e.into()))?;
-    plain.push(b'\n');
-    recipe.tasks.iter().for_each(|task| plain.extend_from_slice(&task.graph));
-    let packed = |level: Compression| {
+    let whole: usize = recipe.tasks.iter().map(|task| task.graph.len()).sum();
+    // The shortest text that may be read.
+    let ways = [(true, Compression::best()), (false, Compression::best())];
+    for (keeps, level) in ways.into_iter().chain([(false, Compression::none())]) {
+        let (plain, json) = plain(&mut recipe, keeps).map_err(failed)?;
         let mut packer = ZlibEncoder::new(Vec::new(), level);
-        packer.write_all(&plain)?;
-        packer.finish()
-    };
-    let mut bytes = packed(Compression::best()).map_err(failed)?;
-    if plain.len() > most_bytes(bytes.len()) {
-        bytes = packed(Compression::none()).map_err(failed)?;
+        let bytes = packer.write_all(&plain).and_then(|()| packer.finish()).map_err(failed)?;
+        if json + whole <= most_bytes(bytes.len()) {
+            return Ok(format!("{VERSION}:{}", STANDARD.encode(bytes)));
+        }
     }
-    let has_sums = recipe.tasks.iter().any(|task| !task.based.is_empty());
-    let weights = recipe.tasks.iter().flat_map(|task| &task.weights);
-    let has_places = weights.flat_map(|weight| &weight.blocks).any(|block| block.within.is_some());
-    let version = match (has_places, has_sums) {
-        (true, _) => WITH_PLACES,
-        (false, true) => WITH_SUMS,
-        (false, false) => VERSION,
-    };
-    Ok(format!("{version}:{}", STANDARD.encode(bytes)))
+    Err(damaged())
+}
+
+/// A recipe before compression, and how many of its bytes are JSON. If `keeps`, graphs are differences from
+/// those before them.
+fn plain(recipe: &mut Recipe, keeps: bool) -> std::io::Result<(Vec<u8>, usize)> {
+    let mut before: &[u8] = &[];
+    let mut graphs = Vec::new();
+    for task in &mut recipe.tasks {
+        task.kept = if keeps { common(before, &task.graph) } else { (0, 0) };
+        let own = &task.graph[task.kept.0..task.graph.len() - task.kept.1];
+        task.size = own.len();
+        graphs.extend_from_slice(own);
+        before = &task.graph;
+    }
+    let mut plain = serde_json::to_vec(&recipe)?;
+    plain.push(b'\n');
+    let json = plain.len();
+    plain.append(&mut graphs);
+    Ok((plain, json))
+}
+
+/// The numbers of equal bytes at the beginnings and at the ends.
+fn common(a: &[u8], b: &[u8]) -> (usize, usize) {
+    let begin = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let ends = a[begin..].iter().rev().zip(b[begin..].iter().rev());
+    (begin, ends.take_while(|(a, b)| a == b).count())
 }
 
 /// The recipe that a text holds.
@@ -124,12 +151,10 @@ pub(super) fn decode(text: &str) -> Result<Recipe> {
     // The first version was JSON.
     let version: u32 =
         if text.starts_with('{') { 1 } else { version.parse().map_err(|_| damaged())? };
-    if ![VERSION, WITH_SUMS, WITH_PLACES].contains(&version) {
+    if version != VERSION {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            format!(
-                "the joint model's recipe has version {version}, and up to {WITH_PLACES} is read here"
-            ),
+            format!("the joint model's recipe has version {version}, and {VERSION} is read here"),
         )
         .hint("use the version of onnx-zip that wrote it, or merge the models again"));
     }
@@ -144,12 +169,28 @@ pub(super) fn decode(text: &str) -> Result<Recipe> {
     let end = plain.iter().position(|byte| *byte == b'\n').ok_or_else(damaged)?;
     let (json, mut graphs) = (&plain[..end], &plain[end + 1..]);
     let mut recipe: Recipe = serde_json::from_slice(json).map_err(|e| damaged().because(e))?;
+    let mut room = most - json.len();
+    let mut before: &[u8] = &[];
     for task in &mut recipe.tasks {
-        let (graph, rest) = graphs.split_at_checked(task.size).ok_or_else(damaged)?;
-        task.graph = graph.to_vec();
-        graphs = rest;
+        let (own, rest) = graphs.split_at_checked(task.size).ok_or_else(damaged)?;
+        task.graph = whole(before, task.kept, own, &mut room).ok_or_else(damaged)?;
+        (before, graphs) = (&task.graph, rest);
     }
     if graphs.is_empty() { Ok(recipe) } else { Err(damaged()) }
+}
+
+/// A graph of which `own` bytes are stored, and others are `kept` from the one before it; `None` if they are not
+/// there, or take more than `room`.
+fn whole(
+    before: &[u8],
+    (begin, end): (usize, usize),
+    own: &[u8],
+    room: &mut usize,
+) -> Option<Vec<u8>> {
+    let (begin, (_, end)) =
+        (before.get(..begin)?, before.split_at_checked(before.len().checked_sub(end)?)?);
+    *room = room.checked_sub(begin.len() + own.len() + end.len())?;
+    Some([begin, own, end].concat())
 }
 
 /// Limit of the size of a recipe in `packed` compressed bytes.
@@ -186,6 +227,26 @@ mod tests {
     }
 
     #[test]
+    fn graphs_of_other_tasks_are_stored_as_differences() {
+        // Bytes that do not compress.
+        let noise: Vec<u8> =
+            (0u32..9000).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let changed = [&noise[..4000], b"!", &noise[4100..]].concat();
+        let graphs = [noise.clone(), changed, noise.clone(), Vec::new(), noise];
+        let text = |graphs: &[Vec<u8>]| {
+            let task =
+                |graph: &Vec<u8>| TaskRecipe { graph: graph.clone(), ..TaskRecipe::default() };
+            let tasks = graphs.iter().map(task).collect();
+            encode(Recipe { tasks, lists: Vec::new() }).unwrap()
+        };
+        let read: Vec<Vec<u8>> =
+            decode(&text(&graphs)).unwrap().tasks.into_iter().map(|task| task.graph).collect();
+        assert_eq!(read, graphs);
+        let (one, three) = (text(&graphs[..1]).len(), text(&graphs[..3]).len());
+        assert!(three < one + one / 4, "{three} {one}");
+    }
+
+    #[test]
     fn damaged_and_hostile_texts_are_refused() {
         let bomb = packed(&vec![b' '; 200 << 20]);
         assert!(bomb.len() < 1 << 20);
@@ -194,15 +255,31 @@ mod tests {
         let middle = changed.len() / 2;
         changed[middle] = if changed[middle] == b'A' { b'B' } else { b'A' };
         let short = packed(b"{\"tasks\":[{\"name\":\"a\",\"size\":9,\"weights\":[],\"sharing\":[],\"fused\":\"\"}],\"lists\":[]}\n12");
+        let keeping = |kept: &str, count: usize| {
+            let task = |rest: &str| {
+                format!("{{\"name\":\"a\",{rest},\"weights\":[],\"sharing\":[],\"fused\":\"\"}}")
+            };
+            let again = vec![task(&format!("\"size\":0,\"kept\":{kept}")); count];
+            let tasks = [vec![task("\"size\":1000")], again].concat().join(",");
+            let json = format!("{{\"tasks\":[{tasks}],\"lists\":[]}}\n");
+            packed(&[json.as_bytes(), &[7; 1000]].concat())
+        };
+        assert!(decode(&keeping("[900,100]", 200)).is_ok());
+        // Each of these graphs is twice the one before it.
+        let (repeated, absent) = (keeping("[1000,1000]", 1), keeping("[1001,0]", 1));
+        assert!(decode(&repeated).is_ok_and(|recipe| recipe.tasks[1].graph.len() == 2000));
+        let repeated = keeping("[2,1000]", 20_000);
         let texts = [
             String::new(),
-            "2:".into(),
-            "2:!".into(),
+            "5:".into(),
+            "5:!".into(),
             good[..good.len() - 4].into(),
             String::from_utf8(changed).unwrap(),
             packed(b"{}"),
             packed(b"{}\n"),
             short,
+            repeated,
+            absent,
             bomb,
         ];
         for text in texts {
@@ -213,9 +290,11 @@ mod tests {
 
     #[test]
     fn other_versions_are_named() {
-        for (text, version) in
-            [("{\"version\":1,\"tasks\":[]}", "version 1"), ("5:AAAA", "version 5")]
-        {
+        for (text, version) in [
+            ("{\"version\":1,\"tasks\":[]}", "version 1"),
+            ("4:AAAA", "version 4"),
+            ("6:A", "version 6"),
+        ] {
             let error = decode(text).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported);
             assert!(error.to_string().contains(version), "{error}");

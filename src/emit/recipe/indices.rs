@@ -11,6 +11,14 @@ const MOST_INDICES: usize = 1 << 24;
 #[derive(Debug)]
 pub(super) struct Allowance(usize);
 
+impl Allowance {
+    /// Takes some of them; `None` if there are not as many.
+    pub(super) fn take(&mut self, count: usize) -> Option<()> {
+        self.0 = self.0.checked_sub(count)?;
+        Some(())
+    }
+}
+
 impl Default for Allowance {
     fn default() -> Self {
         Allowance(MOST_INDICES)
@@ -48,7 +56,7 @@ pub(super) fn read(text: &str, allowance: &mut Allowance) -> Option<Vec<Option<u
             Some((item, count)) => (item, count.parse().ok()?),
             None => (item, 1),
         };
-        allowance.0 = allowance.0.checked_sub(count)?;
+        allowance.take(count)?;
         let step: Option<i64> = if item == "_" { None } else { Some(item.parse().ok()?) };
         for _ in 0..count {
             let Some(step) = step else {
@@ -66,6 +74,14 @@ pub(super) fn read(text: &str, allowance: &mut Allowance) -> Option<Vec<Option<u
 /// [`read`] for lists in which every index is given.
 pub(super) fn read_all(text: &str, allowance: &mut Allowance) -> Option<Vec<usize>> {
     read(text, allowance)?.into_iter().collect()
+}
+
+/// The channels that are shared neurons, in the order of the neurons.
+pub(super) fn in_order(neurons: &[Option<usize>]) -> Vec<usize> {
+    let shared = neurons.iter().enumerate().filter_map(|(channel, n)| Some(((*n)?, channel)));
+    let mut shared: Vec<(usize, usize)> = shared.collect();
+    shared.sort_unstable();
+    shared.into_iter().map(|(_, channel)| channel).collect()
 }
 
 #[cfg(test)]
@@ -87,6 +103,11 @@ mod tests {
     fn runs_are_short() {
         assert_eq!(write((0..500).map(Some)), "0x500");
         assert_eq!(write([Some(3), Some(4), Some(5), None, None, Some(0)]), "3,0x2,_x2,-6");
+    }
+
+    #[test]
+    fn channels_stand_in_the_order_of_their_neurons() {
+        assert_eq!(in_order(&[Some(7), None, Some(2), Some(9), None]), [2, 0, 3]);
     }
 
     #[test]

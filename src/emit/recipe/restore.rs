@@ -2,7 +2,7 @@
 //! those of any file are.
 
 use super::assemble::{Assembly, Sums};
-use super::format::{self, TaskRecipe};
+use super::format::{self, Recipe, TaskRecipe};
 use super::indices::{self, Allowance};
 use super::{MOST_TASKS, RECIPE_KEY, damaged};
 use crate::align::TaskId;
@@ -33,7 +33,7 @@ pub fn restore(model: &Model) -> Result<JointModel> {
     let recipe = format::decode(text).in_model(&model.name)?;
     check_names(&recipe.tasks).in_model(&model.name)?;
     let mut allowance = Allowance::default();
-    let lists = recipe.lists.iter().map(|list| indices::read_all(list, &mut allowance));
+    let lists = recipe.lists.iter().map(|list| read_list(&recipe, list, &mut allowance));
     let lists = lists.collect::<Option<Vec<_>>>().ok_or_else(damaged)?;
     let mut stored = model.graph.clone();
     dequantise(&mut stored).in_model(&model.name)?;
@@ -57,6 +57,17 @@ pub fn restore(model: &Model) -> Result<JointModel> {
         rebase(&mut joint, id, &numbers, sums);
     }
     Ok(joint)
+}
+
+/// A list of indices.
+fn read_list(recipe: &Recipe, text: &str, allowance: &mut Allowance) -> Option<Vec<usize>> {
+    let Some(row) = text.strip_prefix('=') else { return indices::read_all(text, allowance) };
+    let (task, group) = row.split_once(',')?;
+    let task = recipe.tasks.get(task.parse::<usize>().ok()?)?;
+    let row = task.sharing.get(group.parse::<usize>().ok()?)?;
+    // Many lists may name one row, whose text may be long.
+    allowance.take(row.len())?;
+    Some(indices::in_order(&indices::read(row, allowance)?))
 }
 
 /// Stores weights of a task as the sums that they are in the file.
@@ -121,4 +132,33 @@ fn check_names(tasks: &[TaskRecipe]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(row: &str) -> Recipe {
+        let task = TaskRecipe { sharing: vec![row.to_owned()], ..TaskRecipe::default() };
+        Recipe { tasks: vec![task], lists: Vec::new() }
+    }
+
+    #[test]
+    fn a_list_may_be_a_row_of_shared_neurons() {
+        let recipe = recipe("2,_,-3,0");
+        let read = |text: &str| read_list(&recipe, text, &mut Allowance::default());
+        assert_eq!(read("=0,0"), Some(vec![2, 3, 0]));
+        for text in ["=", "=0", "=0,1", "=1,0", "=-1,0", "=0,0,0", "=0,x", "==0,0"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn long_rows_are_read_some_times_only() {
+        let (recipe, mut allowance) = (recipe(&",".repeat(1 << 20)), Allowance::default());
+        for _ in 0..16 {
+            assert_eq!(read_list(&recipe, "=0,0", &mut allowance), Some(Vec::new()));
+        }
+        assert_eq!(read_list(&recipe, "=0,0", &mut allowance), None);
+    }
 }

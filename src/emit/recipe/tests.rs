@@ -1,5 +1,5 @@
 use super::assemble::Assembly;
-use super::format::{self, BlockRecipe, Recipe, TaskRecipe, WeightRecipe};
+use super::format::{self, BlockRecipe, Recipe, TaskRecipe};
 use super::*;
 use crate::align::TaskId;
 use crate::canon::{CanonOptions, canonicalise};
@@ -34,7 +34,7 @@ fn with_recipe(recipe: Recipe, graph: Graph) -> Model {
 
 /// The answer to a recipe that holds a net as it is.
 fn refusal(net: &Model) -> Error {
-    let graph = onnx::encode(net).unwrap();
+    let graph = onnx::encode_net(net).unwrap();
     let task = TaskRecipe { name: "a".into(), graph, ..TaskRecipe::default() };
     let recipe = Recipe { tasks: vec![task], lists: Vec::new() };
     restore(&with_recipe(recipe, Graph::new("joint"))).unwrap_err()
@@ -97,17 +97,9 @@ fn repeated(count: usize, dims: &str, times: usize) -> TaskRecipe {
         let weight = b.input(name, dims);
         value = b.op("Add", "y", &[value, weight], []);
     }
-    let block = || BlockRecipe {
-        from: "w".into(),
-        plus: None,
-        parts: vec![(0, 0)],
-        start: 0,
-        transposed: false,
-        within: None,
-    };
-    let blocks = || (0..times).map(|_| block()).collect();
-    let weights = names.into_iter().map(|name| WeightRecipe { name, blocks: blocks() }).collect();
-    let graph = onnx::encode(&b.build(&[value])).unwrap();
+    let block = || BlockRecipe { from: "w".into(), parts: vec![(0, 0)], ..BlockRecipe::default() };
+    let weights = (0..count).map(|_| (0..times).map(|_| block()).collect()).collect();
+    let graph = onnx::encode_net(&b.build(&[value])).unwrap();
     TaskRecipe { name: "a".into(), graph, weights, ..TaskRecipe::default() }
 }
 
@@ -134,17 +126,11 @@ fn blocks_at_places_of_an_initializer_are_checked() {
     let mut b = GraphBuilder::new("net", 13);
     let (x, w) = (b.input("x", "2,3"), b.input("own", "2,3"));
     let y = b.op("Add", "y", &[x, w], []);
-    let net = onnx::encode(&b.build(&[y])).unwrap();
+    let net = onnx::encode_net(&b.build(&[y])).unwrap();
     let own = |within: (usize, usize), lists: &[Vec<usize>]| {
-        let blocks = vec![BlockRecipe {
-            from: "w".into(),
-            plus: None,
-            parts: Vec::new(),
-            start: 0,
-            transposed: false,
-            within: Some(within),
-        }];
-        let weights = vec![WeightRecipe { name: "own".into(), blocks }];
+        let blocks =
+            vec![BlockRecipe { from: "w".into(), within: Some(within), ..BlockRecipe::default() }];
+        let weights = vec![blocks];
         let name = "a".to_owned();
         let task = TaskRecipe { name, graph: net.clone(), weights, ..TaskRecipe::default() };
         let (net, _) = Assembly::new(&graph, lists, 2).net(&task).ok()?;
@@ -155,5 +141,46 @@ fn blocks_at_places_of_an_initializer_are_checked() {
     assert_eq!(own((1, 0), &lists).unwrap(), [3.0, 0.0, 2.0, 7.0, 4.0, 6.0]);
     for other in [(1, 1), (1, 2), (1, 3), (0, 2), (0, 0), (2, 0), (1, 4)] {
         assert!(own(other, &lists).is_none(), "{other:?}");
+    }
+}
+
+#[test]
+fn long_names_of_weights_are_looked_up_some_times_only() {
+    let mut graph = Graph::new("joint");
+    graph.add_initializer("w", Tensor::from_f32(&ndarray::Array2::zeros((1024, 16)).into_dyn()));
+    let mut b = GraphBuilder::new("net", 13);
+    let (x, w) = (b.input("x", "1024,16"), b.input(&"w".repeat(1 << 20), "1024,16"));
+    let y = b.op("Add", "y", &[x, w], []);
+    let net = onnx::encode_net(&b.build(&[y])).unwrap();
+    for (times, fits) in [(200, true), (300, false)] {
+        let block =
+            |_| BlockRecipe { from: "w".into(), parts: vec![(0, 0)], ..BlockRecipe::default() };
+        let weights = vec![(0..times).map(block).collect()];
+        let task = TaskRecipe { graph: net.clone(), weights, ..TaskRecipe::default() };
+        let lists = [vec![0]];
+        assert_eq!(Assembly::new(&graph, &lists, 1).net(&task).is_ok(), fits, "{times}");
+    }
+}
+
+#[test]
+fn a_recipe_is_a_small_part_of_a_file() {
+    let pairs =
+        ["zoo/resnet", "zoo/mobilenet", "zoo/inception", "zoo/lstm", "vit/vit", "vit/tuned"];
+    for pair in pairs {
+        let tasks = ["mnist", "fashion"].map(|name| {
+            let path = format!("{}/fixtures/models/{pair}_{name}.onnx", env!("CARGO_MANIFEST_DIR"));
+            let model = onnx::load(path.as_ref()).unwrap();
+            Task::new(name, canonicalise(model, &CanonOptions::default()).unwrap()).unwrap()
+        });
+        let joint = JointModel::new(tasks.to_vec());
+        let model = emit(&joint, &EmitOptions::default()).unwrap();
+        let bytes = onnx::encode(&model).unwrap();
+        let (recipe, file) = (model.metadata[RECIPE_KEY].len(), bytes.len());
+        // With all layers shared, the file is about half as large.
+        let most = (file / 100).max(4000);
+        assert!(recipe < most, "{pair}: {recipe} of {file} bytes");
+        let restored = restore(&model).unwrap();
+        let again = emit(&restored, &EmitOptions::default()).unwrap();
+        assert!(onnx::encode(&again).unwrap() == bytes, "{pair} differs");
     }
 }
