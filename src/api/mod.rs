@@ -24,6 +24,7 @@ pub(crate) mod output;
 mod plan;
 mod prune;
 mod retrain;
+mod rewritten;
 mod structure;
 mod task_names;
 mod verdict;

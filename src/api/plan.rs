@@ -86,7 +86,7 @@ pub(super) fn plan_decided(
         structure(&prepared),
     );
     plan.most = most;
-    plan.notes.extend(Loaded::defaults_of(&loaded));
+    plan.notes.extend(Loaded::notes_of(&loaded));
     let decidable: Vec<String> =
         decidable_of(&plan.structure, plan.tasks.iter().map(String::as_str)).collect();
     plan.notes.extend(decidable);
