@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, Args, Command};
 use serde::Serialize;
 
 use super::replay::{Added, Beside, Typed, parsed, refused, typed_options};
+use super::worker;
 use crate::api::options::{
     CalibrateOptions, FrontierOptions, MergeOptions, PlanOptions, PruneOptions, RetrainOptions,
     RuntimeOptions, VerifyOptions, WorkerOptions,
@@ -46,11 +47,11 @@ pub fn keywords(command: &str) -> Vec<Keyword> {
         "prune" => PruneOptions::augment_args(empty()),
         "verify" => VerifyOptions::augment_args(empty()),
         "retrain" => RetrainOptions::augment_args(empty()),
-        "worker" => WorkerOptions::augment_args(empty()),
+        "worker" => worker::without_batch(WorkerOptions::augment_args(empty())),
         "run" => RuntimeOptions::augment_args(empty()),
         _ => empty(),
     };
-    command.get_arguments().filter_map(keyword).collect()
+    command.get_arguments().filter(|arg| !arg.is_hide_set()).filter_map(keyword).collect()
 }
 
 fn keyword(arg: &Arg) -> Option<Keyword> {
@@ -200,7 +201,8 @@ mod tests {
             let command = cli.find_subcommand(name).unwrap();
             let known: Vec<String> = keywords(name).into_iter().map(|k| k.flag).collect();
             assert!(!known.is_empty());
-            let flags = command.get_arguments().filter_map(Arg::get_long);
+            let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
+            let flags = shown.filter_map(Arg::get_long);
             for flag in flags.filter(|flag| !places.contains(flag)) {
                 assert!(known.iter().any(|k| k == flag), "{name} --{flag}");
             }
