@@ -120,6 +120,17 @@ impl Error {
         self
     }
 
+    /// Says something behind the next step, or in its place.
+    #[must_use]
+    pub fn also(mut self, remark: impl Into<Hint>) -> Self {
+        let remark = remark.into();
+        self.0.hint = Some(match self.0.hint.take() {
+            Some(hint) => hint.then("; ").and(remark),
+            None => remark,
+        });
+        self
+    }
+
     /// Records the error that caused this one.
     #[must_use]
     pub fn because(mut self, source: impl Into<Source>) -> Self {
@@ -130,7 +141,12 @@ impl Error {
     /// The text of the error, with options named as flags of the command line. [`Display`](fmt::Display)
     /// names them as fields of the library's options.
     pub fn with_flags(&self) -> impl fmt::Display + '_ {
-        Worded { error: self, word: hint::as_flag }
+        Worded { error: self, word: Some(hint::as_flag) }
+    }
+
+    /// The text of the error without the next step, for a list of faults.
+    pub fn fault(&self) -> impl fmt::Display + '_ {
+        Worded { error: self, word: None }
     }
 
     /// The category of the error.
@@ -139,15 +155,15 @@ impl Error {
     }
 }
 
-/// An error whose hint names options in some way.
+/// An error whose hint, if it is told, names options in some way.
 struct Worded<'a> {
     error: &'a Error,
-    word: fn(&str, Option<&str>) -> String,
+    word: Option<fn(&str, Option<&str>) -> String>,
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Worded { error: self, word: hint::as_field }.fmt(f)
+        Worded { error: self, word: Some(hint::as_field) }.fmt(f)
     }
 }
 
@@ -166,8 +182,8 @@ impl fmt::Display for Worded<'_> {
             let source = source.to_string().replace(['\n', '\r'], " ");
             write!(f, " ({})", sentence(source.trim()))?;
         }
-        if let Some(hint) = &inner.hint {
-            write!(f, "; {}", sentence(&hint.worded(self.word)))?;
+        if let Some((hint, word)) = inner.hint.as_ref().zip(self.word) {
+            write!(f, "; {}", sentence(&hint.worded(word)))?;
         }
         Ok(())
     }
@@ -213,7 +229,19 @@ mod tests {
             error.to_string(),
             "a.onnx: node 'conv1': weights are not finite (NaN at 3); export the model again"
         );
+        assert_eq!(
+            error.fault().to_string(),
+            "a.onnx: node 'conv1': weights are not finite (NaN at 3)"
+        );
         assert_eq!(error.kind(), ErrorKind::Format);
+    }
+
+    #[test]
+    fn remarks_stand_behind_the_next_step() {
+        let error = || Error::new(ErrorKind::Usage, "there is none");
+        assert_eq!(error().also("it is kept").to_string(), "there is none; it is kept");
+        let both = error().hint("give one").hint("another").also("it is kept").to_string();
+        assert_eq!(both, "there is none; give one; it is kept");
     }
 
     #[test]

@@ -142,8 +142,8 @@ pub use api::options::{
 };
 pub use api::{
     DataInput, Destination, FrontierDestination, Joint, Merged, Merger, ModelInput,
-    RetrainDestination, Retrainer, add_statistics, calibrate, fix, inspect, plan, prune, read_plan,
-    verify, worker,
+    RetrainDestination, Retrainer, add_statistics, calibrate, fix, import_weights, inspect, plan,
+    prune, read_plan, strip, verify, worker,
 };
 pub use calib::data::Arrays;
 pub use error::{Error, ErrorKind, Hint, Result};

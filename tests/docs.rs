@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use onnx_zip::emit::{FORM_KEY, FORMS, RECIPE_KEY};
+use onnx_zip::emit::{FORM_KEY, FORMS, RECIPE_KEY, STRUCTURE_KEY};
 use onnx_zip::grad::differentiable_ops;
 use onnx_zip::mtz::matching::MATCHERS;
 use onnx_zip::mtz::solver::pair_cost::Metric;
@@ -72,7 +72,7 @@ fn choices_and_keys_are_documented() {
         assert!(format.contains(&format!("### {name}\n")), "form {name}");
         assert!(read("README.md").contains(&format!("`--form {name}`")), "form {name}");
     }
-    for key in [RECIPE_KEY, FORM_KEY, DEVIATION_KEY] {
+    for key in [RECIPE_KEY, STRUCTURE_KEY, FORM_KEY, DEVIATION_KEY] {
         assert!(format.contains(&format!("`{key}`")), "{key}");
     }
 }

@@ -2,20 +2,19 @@
 
 ``merge`` makes a :class:`Joint` model, ``plan`` tells what it would do, ``frontier`` measures what joint
 models of several sizes cost, ``inspect`` shows one model, ``fix`` sets inputs of one to constants,
-``verify`` compares a joint model with its originals, ``retrain`` trains one a little more, ``prune``
-leaves out weights, and ``calibrate`` stores statistics. Keywords are the options of the command line,
-with the same defaults.
+``verify`` compares a joint model with its originals, ``retrain`` trains one a little more or exports it for
+training elsewhere, ``import_weights`` takes weights from there, ``strip`` writes a copy for a device,
+``prune`` leaves out weights, ``calibrate`` stores statistics, and ``worker`` computes them for a merge on
+another machine. Keywords are the options of the command line, with the same defaults.
 """
 
 import os
-import tempfile
 from numbers import Integral
-from pathlib import Path
 
 from . import _inputs, _native
-from ._joint import Joint
+from ._joint import Joint, temporary
 from ._keywords import arguments, documented
-from ._place import find_onnxruntime, program
+from ._place import find_onnxruntime, program, written
 from ._progress import listener
 from ._report import Frontier, Report, Verification
 from .errors import Error, RequirementError, UsageError
@@ -32,12 +31,15 @@ __all__ = [
     "errors",
     "fix",
     "frontier",
+    "import_weights",
     "inspect",
     "merge",
     "plan",
     "prune",
     "retrain",
+    "strip",
     "verify",
+    "worker",
 ]
 
 # Samples that a merge draws where ``samples`` is not given.
@@ -54,6 +56,8 @@ def merge(
     plan=None,
     allow_changed=False,
     save_plan=None,
+    keep_rejected=None,
+    dry_run=False,
     statistics=None,
     progress=False,
     **options,
@@ -86,6 +90,10 @@ def merge(
     save_plan : str or os.PathLike, optional
         Where to write a plan of the merge: a TOML file for editing and repeating it. It holds only
         models and samples that are files.
+    keep_rejected : str or os.PathLike, optional
+        Where to keep a joint model that fails its verification.
+    dry_run : bool, default: False
+        Shows the plan and stops, like :func:`plan`. Reads no samples.
     statistics : onnx_zip.distributed.RayStatistics, optional
         Takes statistics on a cluster in place of this process.
     progress : bool or callable, default: False
@@ -95,8 +103,8 @@ def merge(
 
     Returns
     -------
-    Joint
-        The joint model, with the report of the merge.
+    Joint or Report
+        The joint model, with the report of the merge; with ``dry_run`` the plan.
 
     Raises
     ------
@@ -110,12 +118,20 @@ def merge(
         raise TypeError("merge() takes allow_changed beside a plan only")
     given = arguments("merge", options)
     found, names = _inputs.models([] if models is None else models)
-    sets = _inputs.data(data, names, len(found), _drawn(options))
     plans = (_path(plan), bool(allow_changed), _path(save_plan))
+    if dry_run:
+        told, text = _native.dry_run((found, names, []), given, plans)
+        return Report(text, told)
+    sets = _inputs.data(data, names, len(found), _drawn(options))
     heard = listener(progress)
     try:
         native = _native.merge(
-            (found, names), sets, given, plans, (program(), _crew(statistics)), heard
+            (found, names, sets),
+            given,
+            plans,
+            (program(), _crew(statistics)),
+            _path(keep_rejected),
+            heard,
         )
     finally:
         heard.close()
@@ -271,8 +287,21 @@ def verify(joint, models, data=None, *, progress=False, **options):
 
 
 @documented("retrain")
-def retrain(joint, teachers=(), data=None, *, progress=False, **options):
-    """Train a joint model a little more, towards the outputs of its original models.
+def retrain(
+    joint,
+    teachers=(),
+    data=None,
+    *,
+    export=None,
+    keep_rejected=None,
+    progress=False,
+    **options,
+):
+    """Retrain a joint model towards its original models or labels.
+
+    Trains all parameters at once, towards the scores of the original models (``teachers``, no labels needed)
+    or towards labels. Shared weights learn from every task. Gradients and optimiser are part of the graph.
+    Keeps the weights with the best validation.
 
     Parameters
     ----------
@@ -283,6 +312,11 @@ def retrain(joint, teachers=(), data=None, *, progress=False, **options):
         model learns from labels.
     data : optional
         As for :func:`merge`; retraining needs some.
+    export : str or os.PathLike, optional
+        Instead writes a folder with scripts for ONNX Runtime training; it must be new or empty, and
+        :func:`import_weights` reads the trained weights.
+    keep_rejected : str or os.PathLike, optional
+        Where to keep a joint model that fails its verification.
     progress : bool or callable, default: False
         As for :func:`merge`.
     **options
@@ -290,23 +324,75 @@ def retrain(joint, teachers=(), data=None, *, progress=False, **options):
 
     Returns
     -------
-    Joint
-        The retrained model, with the report of its training.
+    Joint or None
+        The retrained model, with the report of its training; nothing with ``export``.
     """
     found, names = _inputs.models(_in_order(teachers, joint))
     tasks = _tasks(joint)
+    drawn = _drawn(options, None if export is None else _DRAWN)
+    sets = _inputs.data(data, names or tasks, len(tasks), drawn)
+    given = (os.fspath(joint), found, sets, arguments("retrain", options))
     heard = listener(progress)
     try:
-        native, told, text = _native.retrain(
-            os.fspath(joint),
-            found,
-            _inputs.data(data, names or tasks, len(tasks), _drawn(options, None)),
-            arguments("retrain", options),
-            heard,
-        )
+        if export is not None:
+            return _native.export(*given, os.fspath(export), heard)
+        native, told, text = _native.retrain(*given, _path(keep_rejected), heard)
     finally:
         heard.close()
     return Joint._of(native, Report(text, told))
+
+
+def import_weights(folder, *, progress=False):
+    """Import weights trained by ONNX Runtime training into their joint model.
+
+    The result has the form, inputs and metadata of the exported joint model.
+
+    Parameters
+    ----------
+    folder : str or os.PathLike
+        A folder of ``retrain(..., export=folder)``, after train.py has run there.
+    progress : bool or callable, default: False
+        As for :func:`merge`.
+
+    Returns
+    -------
+    Joint
+        The joint model with the trained weights.
+    """
+    heard = listener(progress)
+    try:
+        return temporary(lambda path: _native.import_weights(os.fspath(folder), str(path), heard))
+    finally:
+        heard.close()
+
+
+def strip(joint, *, output=None, progress=False):
+    """Write a copy of a joint model without data that a run does not need.
+
+    Removes the metadata that ``extract``, ``split``, ``retrain`` and ``merge`` need to recover the task nets.
+    Replaces names of inner values and nodes by numbers. Inputs, outputs, weights and results stay the same.
+    Keep the original: task nets cannot be recovered from a stripped copy.
+
+    Parameters
+    ----------
+    joint : Joint, str, os.PathLike, bytes or onnx.ModelProto
+        The joint model.
+    output : str or os.PathLike, optional
+        Where to write the copy.
+    progress : bool or callable, default: False
+        As for :func:`merge`.
+
+    Returns
+    -------
+    None or bytes
+        The serialised copy if there is no ``output``.
+    """
+    heard = listener(progress)
+    try:
+        given = _inputs.model(joint)
+        return written(output, lambda path: _native.strip(given, path, heard))
+    finally:
+        heard.close()
 
 
 def fix(model, inputs, *, output=None, progress=False):
@@ -332,14 +418,12 @@ def fix(model, inputs, *, output=None, progress=False):
         The serialised model if there is no ``output``.
     """
     heard = listener(progress)
-    with tempfile.TemporaryDirectory(prefix="onnx-zip-") as folder:
-        path = Path(folder) / "fixed.onnx" if output is None else Path(os.fspath(output))
-        try:
-            found = [(str(name), _inputs.value(value)) for name, value in inputs.items()]
-            _native.fix(_inputs.model(model), found, os.fspath(path), heard)
-        finally:
-            heard.close()
-        return path.read_bytes() if output is None else None
+    try:
+        found = [(str(name), _inputs.value(value)) for name, value in inputs.items()]
+        given = _inputs.model(model)
+        return written(output, lambda path: _native.fix(given, found, path, heard))
+    finally:
+        heard.close()
 
 
 @documented("prune")
@@ -365,19 +449,20 @@ def prune(model, data=None, *, output=None, progress=False, **options):
         The report of removed weights if there is an ``output``; else the serialised model.
     """
     heard = listener(progress)
-    with tempfile.TemporaryDirectory(prefix="onnx-zip-") as folder:
-        path = Path(folder) / "pruned.onnx" if output is None else Path(os.fspath(output))
-        try:
-            told, text = _native.prune(
-                _inputs.model(model),
-                _inputs.data(data, [], 1, _drawn(options)),
-                arguments("prune", options),
-                os.fspath(path),
-                heard,
-            )
-        finally:
-            heard.close()
-        return Report(text, told) if output is not None else path.read_bytes()
+    try:
+        given = (
+            _inputs.model(model),
+            _inputs.data(data, [], 1, _drawn(options)),
+            arguments("prune", options),
+        )
+
+        def write(path):
+            told, text = _native.prune(*given, path, heard)
+            return Report(text, told)
+
+        return written(output, write)
+    finally:
+        heard.close()
 
 
 @documented("calibrate")
@@ -418,6 +503,30 @@ def calibrate(model=None, data=None, *, output, merge=None, progress=False, **op
             os.fspath(output),
             heard,
         )
+    finally:
+        heard.close()
+
+
+@documented("worker")
+def worker(folder, *, progress=False, **options):
+    """Compute statistics of samples for a merge on another machine.
+
+    The merge (``merge(..., shards=N, workers=folder)``) and its workers share one folder. Workers may start
+    before the merge, join later or stop early; they end with the merge. Other workers take over the shards
+    of a stopped one.
+
+    Parameters
+    ----------
+    folder : str or os.PathLike
+        The folder that the merge names with ``workers``.
+    progress : bool or callable, default: False
+        As for :func:`merge`.
+    **options
+        OPTIONS
+    """
+    heard = listener(progress)
+    try:
+        _native.worker(os.fspath(folder), arguments("worker", options), heard)
     finally:
         heard.close()
 

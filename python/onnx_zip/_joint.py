@@ -84,7 +84,7 @@ class Joint:
             The serialised model, where there is no ``path``.
         """
         if path is None:
-            return self._native.extract_bytes(task)
+            return self._native.extract_bytes(task, listener(False))
         self._native.extract(task, os.fspath(path), listener(False))
         return None
 
@@ -149,10 +149,15 @@ class Joint:
 
 
 def _restored(content, report):
-    """The joint model of these bytes, in a temporary file that goes with the object."""
+    """The joint model of these bytes."""
+    return temporary(lambda path: path.write_bytes(content), report)
+
+
+def temporary(write, report=None):
+    """The joint model that ``write`` writes to a path, in a temporary file that goes with the object."""
     folder = TemporaryDirectory(prefix="onnx-zip-")
     path = Path(folder.name) / "joint.onnx"
-    path.write_bytes(content)
+    write(path)
     joint = Joint._of(_native.NativeJoint.open(str(path)), report)
     joint._folder = folder
     return joint

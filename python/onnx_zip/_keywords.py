@@ -30,7 +30,7 @@ _TYPES = {
     "FILE": "path",
     "DIR": "path",
     "GLOB=N|F|eE": "dict or str",
-    "NAME=SIZE": "dict or str",
+    "NAME=SIZE": "dict of int or str",
     "INPUT=NAME": "dict of str or str",
     "WxH": "tuple or str",
 }

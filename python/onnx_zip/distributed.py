@@ -3,7 +3,7 @@
 ``merge(..., statistics=RayStatistics(num_shards=8))`` cuts the samples into shards, each with an actor on a
 `Ray <https://docs.ray.io>`_ cluster. The joint model depends on the number of shards, but not on the cluster:
 ``merge(..., shards=8)`` makes the same file in one process. Clusters without Ray use
-``merge(..., shards=8, workers=folder)`` and the command ``onnx-zip worker``.
+``merge(..., shards=8, workers=folder)`` and, on their machines, ``onnx_zip.worker(folder)``.
 """
 
 from . import _native

@@ -70,49 +70,84 @@ class Joint:
     def _repr_html_(self) -> str | None: ...
 '''
 
-FIX = '''def fix(
+# Functions without options.
+PLAIN = '''
+def inspect(model: _Model) -> Report: ...
+@overload
+def fix(
     model: _Model,
     inputs: Mapping[str, Any],
     *,
-    output: _Path | None = None,
+    output: None = None,
     progress: _Progress = False,
-) -> bytes | None: ...
+) -> bytes: ...
+@overload
+def fix(
+    model: _Model,
+    inputs: Mapping[str, Any],
+    *,
+    output: _Path,
+    progress: _Progress = False,
+) -> None: ...
+@overload
+def strip(
+    joint: Joint | _Model, *, output: None = None, progress: _Progress = False
+) -> bytes: ...
+@overload
+def strip(joint: Joint | _Model, *, output: _Path, progress: _Progress = False) -> None: ...
+def import_weights(folder: _Path, *, progress: _Progress = False) -> Joint: ...
 '''
 
-# Per function: its command, what stands before the options, and what it returns.
+MERGE = (
+    "models: _Models | None = None, data: _Data = None, *, plan: _Path | None = None,"
+    " allow_changed: bool = False, save_plan: _Path | None = None,"
+    " keep_rejected: _Path | None = None, {dry_run}, statistics: RayStatistics | None = None,"
+    " progress: _Progress = False"
+)
+RETRAIN = (
+    "joint: Joint | _Path, teachers: _Models = (), data: _Data = None, *, {export},"
+    " keep_rejected: _Path | None = None, progress: _Progress = False"
+)
+PRUNE = "model: _Model, data: _Data = None, *, {output}, progress: _Progress = False"
+
+# Per function: what stands before the options of its command, and what it returns; several for overloads.
 FUNCTIONS = {
-    "merge": (
-        "models: _Models | None = None, data: _Data = None, *, plan: _Path | None = None,"
-        " allow_changed: bool = False, save_plan: _Path | None = None,"
-        " statistics: RayStatistics | None = None, progress: _Progress = False",
-        "Joint",
-    ),
-    "plan": ("models: _Models, *", "Report"),
-    "frontier": (
-        "models: _Models, data: _Data = None, *, statistics: RayStatistics | None = None,"
-        " plans: _Path | None = None,"
-        " keep: _Path | None = None, progress: _Progress = False",
-        "Frontier",
-    ),
-    "verify": (
-        "joint: Joint | _Path, models: _Models, data: _Data = None, *, progress: _Progress = False",
-        "Verification",
-    ),
-    "retrain": (
-        "joint: Joint | _Path, teachers: _Models = (), data: _Data = None, *,"
-        " progress: _Progress = False",
-        "Joint",
-    ),
-    "prune": (
-        "model: _Model, data: _Data = None, *, output: _Path | None = None,"
-        " progress: _Progress = False",
-        "Report | bytes",
-    ),
-    "calibrate": (
-        "model: _Model | None = None, data: _Data = None, *, output: _Path,"
-        " merge: Sequence[_Path] | None = None, progress: _Progress = False",
-        "None",
-    ),
+    "merge": [
+        (MERGE.format(dry_run="dry_run: Literal[False] = False"), "Joint"),
+        (MERGE.format(dry_run="dry_run: Literal[True]"), "Report"),
+    ],
+    "plan": [("models: _Models, *", "Report")],
+    "frontier": [
+        (
+            "models: _Models, data: _Data = None, *, statistics: RayStatistics | None = None,"
+            " plans: _Path | None = None,"
+            " keep: _Path | None = None, progress: _Progress = False",
+            "Frontier",
+        )
+    ],
+    "verify": [
+        (
+            "joint: Joint | _Path, models: _Models, data: _Data = None, *,"
+            " progress: _Progress = False",
+            "Verification",
+        )
+    ],
+    "retrain": [
+        (RETRAIN.format(export="export: None = None"), "Joint"),
+        (RETRAIN.format(export="export: _Path"), "None"),
+    ],
+    "prune": [
+        (PRUNE.format(output="output: None = None"), "bytes"),
+        (PRUNE.format(output="output: _Path"), "Report"),
+    ],
+    "calibrate": [
+        (
+            "model: _Model | None = None, data: _Data = None, *, output: _Path,"
+            " merge: Sequence[_Path] | None = None, progress: _Progress = False",
+            "None",
+        )
+    ],
+    "worker": [("folder: _Path, *, progress: _Progress = False", "None")],
 }
 
 TYPES = {
@@ -123,6 +158,7 @@ TYPES = {
     "path": "_Path",
     "str": "str",
     "dict or str": "Mapping[str, float | str] | str",
+    "dict of int or str": "Mapping[str, int] | str",
     "dict of str or str": "Mapping[str, str] | str",
     "tuple or str": "tuple[int, int] | str",
 }
@@ -156,11 +192,12 @@ def stub():
         ["self", "feeds: ArrayLike | Mapping[str, ArrayLike]", "*", *parameters("run")]
     )
     parts.append(f"    def run(\n        {run},\n    ) -> dict[str, np.ndarray]: ...\n")
-    parts.append("\ndef inspect(model: _Model) -> Report: ...\n")
-    parts.append(FIX)
-    for name, (fixed, result) in FUNCTIONS.items():
-        lines = ",\n    ".join([*fixed.split(", "), *parameters(name)])
-        parts.append(f"def {name}(\n    {lines},\n) -> {result}: ...\n")
+    parts.append(PLAIN)
+    for name, forms in FUNCTIONS.items():
+        for fixed, result in forms:
+            lines = ",\n    ".join([*fixed.split(", "), *parameters(name)])
+            head = "@overload\n" if len(forms) > 1 else ""
+            parts.append(f"{head}def {name}(\n    {lines},\n) -> {result}: ...\n")
     return "".join(parts)
 
 

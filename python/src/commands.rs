@@ -7,7 +7,8 @@ use onnx_zip::cli::{Beside as Typed, options, options_and_plan, repeated};
 use onnx_zip::mtz::statistics::Sharding;
 use onnx_zip::{
     CalibrateOptions, DataInput, FrontierDestination, FrontierOptions, MergeOptions, Merger,
-    ModelInput, PlanOptions, PruneOptions, RetrainOptions, Retrainer, VerifyOptions, report,
+    ModelInput, PlanOptions, PruneOptions, RetrainOptions, Retrainer, VerifyOptions, WorkerOptions,
+    report,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -70,6 +71,7 @@ arguments!(
     PruneOptions,
     VerifyOptions,
     RetrainOptions,
+    WorkerOptions,
     onnx_zip::api::options::RuntimeOptions,
 );
 
@@ -90,6 +92,9 @@ fn sharded(merger: Merger, crew: Option<Shards>) -> Merger {
 
 /// The plan to follow, whether files may differ from its own, and the file of the plan to write.
 type Plans = (Option<PathBuf>, bool, Option<PathBuf>);
+
+/// Models, the names of their tasks, and samples.
+type Given<'py> = (Vec<Model>, Vec<String>, Vec<PyRef<'py, Data>>);
 
 /// A merger with the options of `arguments`, and with all that its plans say.
 fn planned(
@@ -116,27 +121,50 @@ fn planned(
     })
 }
 
-/// Merges models.
+/// A merger of these models and samples, with the options of `arguments` and all that plans say.
+fn merger(
+    (models, names, data): Given<'_>,
+    arguments: Vec<OsString>,
+    plans: Plans,
+) -> onnx_zip::Result<Merger> {
+    let typed =
+        Typed { models: !models.is_empty(), names: !names.is_empty(), data: !data.is_empty() };
+    let merger = planned(arguments, typed, plans)?;
+    let merger = if typed.models { merger.names(names) } else { merger };
+    let merger = models.into_iter().fold(merger, |merger, model| merger.model(model.0));
+    Ok(inputs(data).into_iter().fold(merger, Merger::data))
+}
+
+/// Merges models. A joint model that fails its verification goes into the file `rejected`, if there is one.
 #[pyfunction]
 pub(crate) fn merge(
     py: Python<'_>,
-    given: (Vec<Model>, Vec<String>),
-    data: Vec<PyRef<'_, Data>>,
+    given: Given<'_>,
     arguments: Vec<OsString>,
     plans: Plans,
     workers: Workers,
+    rejected: Option<PathBuf>,
     listener: Py<PyAny>,
 ) -> PyResult<NativeJoint> {
-    let ((models, names), (program, crew)) = (given, workers);
-    let typed =
-        Typed { models: !models.is_empty(), names: !names.is_empty(), data: !data.is_empty() };
-    let merger = planned(arguments, typed, plans).map_err(|error| exception(py, &error))?;
-    let merger = if typed.models { merger.names(names) } else { merger };
-    let merger = models.into_iter().fold(merger.program(program), |m, model| m.model(model.0));
-    let merger = inputs(data).into_iter().fold(merger, Merger::data);
+    let (program, crew) = workers;
+    let merger = merger(given, arguments, plans).map_err(|error| exception(py, &error))?;
+    let merger = rejected.into_iter().fold(merger.program(program), Merger::keep_rejected);
     let merger = sharded(merger, crew);
     let joint = Listener::new(listener).run(py, |progress| merger.merge(progress))?;
     Ok(NativeJoint::new(joint))
+}
+
+/// Plans a merge that may follow a plan.
+#[pyfunction]
+pub(crate) fn dry_run(
+    py: Python<'_>,
+    given: Given<'_>,
+    arguments: Vec<OsString>,
+    plans: Plans,
+) -> PyResult<Told> {
+    let merger = merger(given, arguments, plans).map_err(|e| exception(py, &e))?;
+    let plan = quietly(py, || merger.plan())?;
+    told(&plan, plan.text())
 }
 
 /// Plans a merge.
@@ -204,6 +232,42 @@ pub(crate) fn fix(
     Listener::new(listener).run(py, |progress| onnx_zip::fix(&model.0, &inputs, &output, progress))
 }
 
+/// Writes a copy of a joint model without data that a run does not need.
+#[pyfunction]
+pub(crate) fn strip(
+    py: Python<'_>,
+    joint: Model,
+    output: PathBuf,
+    listener: Py<PyAny>,
+) -> PyResult<()> {
+    Listener::new(listener)
+        .run(py, |progress| onnx_zip::strip(&joint.0, &output, progress).map(drop))
+}
+
+/// Imports weights that were trained elsewhere.
+#[pyfunction]
+pub(crate) fn import_weights(
+    py: Python<'_>,
+    folder: PathBuf,
+    output: PathBuf,
+    listener: Py<PyAny>,
+) -> PyResult<()> {
+    Listener::new(listener)
+        .run(py, |progress| onnx_zip::import_weights(&folder, &output, progress).map(drop))
+}
+
+/// Computes statistics for a merge in another process.
+#[pyfunction]
+pub(crate) fn worker(
+    py: Python<'_>,
+    folder: PathBuf,
+    arguments: Vec<OsString>,
+    listener: Py<PyAny>,
+) -> PyResult<()> {
+    let options: WorkerOptions = read(py, arguments)?;
+    Listener::new(listener).run(py, |progress| onnx_zip::worker(&folder, &options, progress))
+}
+
 /// Compares a joint model with its originals.
 #[pyfunction]
 pub(crate) fn verify(
@@ -265,7 +329,20 @@ pub(crate) fn add_statistics(
     Listener::new(listener).run(py, |progress| onnx_zip::add_statistics(&shards, &output, progress))
 }
 
-/// Retrains a joint model.
+/// A retrainer of a joint model.
+fn retrainer(
+    py: Python<'_>,
+    joint: PathBuf,
+    teachers: Vec<Model>,
+    data: Vec<PyRef<'_, Data>>,
+    arguments: Vec<OsString>,
+) -> PyResult<Retrainer> {
+    let retrainer = Retrainer::new(joint, read::<RetrainOptions>(py, arguments)?);
+    let retrainer = teachers.into_iter().fold(retrainer, |r, model| r.teacher(model.0));
+    Ok(inputs(data).into_iter().fold(retrainer, Retrainer::data))
+}
+
+/// Retrains a joint model. One that fails its verification goes into the file `rejected`, if there is one.
 #[pyfunction]
 pub(crate) fn retrain(
     py: Python<'_>,
@@ -273,13 +350,28 @@ pub(crate) fn retrain(
     teachers: Vec<Model>,
     data: Vec<PyRef<'_, Data>>,
     arguments: Vec<OsString>,
+    rejected: Option<PathBuf>,
     listener: Py<PyAny>,
 ) -> PyResult<(NativeJoint, String, String)> {
-    let retrainer = Retrainer::new(joint, read::<RetrainOptions>(py, arguments)?);
-    let retrainer = teachers.into_iter().fold(retrainer, |r, model| r.teacher(model.0));
-    let retrainer = inputs(data).into_iter().fold(retrainer, Retrainer::data);
+    let retrainer = retrainer(py, joint, teachers, data, arguments)?;
+    let retrainer = rejected.into_iter().fold(retrainer, Retrainer::keep_rejected);
     let (joint, outcome) =
         Listener::new(listener).run(py, |progress| retrainer.retrain(progress))?;
     let (json, text) = told(&outcome, report::retraining(&outcome))?;
     Ok((NativeJoint::new(joint), json, text))
+}
+
+/// Writes a folder for training a joint model elsewhere.
+#[pyfunction]
+pub(crate) fn export(
+    py: Python<'_>,
+    joint: PathBuf,
+    teachers: Vec<Model>,
+    data: Vec<PyRef<'_, Data>>,
+    arguments: Vec<OsString>,
+    folder: PathBuf,
+    listener: Py<PyAny>,
+) -> PyResult<()> {
+    let retrainer = retrainer(py, joint, teachers, data, arguments)?;
+    Listener::new(listener).run(py, |progress| retrainer.export(&folder, progress))
 }

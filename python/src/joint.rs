@@ -85,8 +85,16 @@ impl NativeJoint {
         Listener::new(listener).run(py, |progress| self.joint.extract(task, &path, progress))
     }
 
-    fn extract_bytes<'py>(&self, py: Python<'py>, task: &str) -> PyResult<Bound<'py, PyBytes>> {
-        let bytes = quietly(py, || self.joint.extract_bytes(task))?;
+    fn extract_bytes<'py>(
+        &self,
+        py: Python<'py>,
+        task: &str,
+        listener: Py<PyAny>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = Listener::new(listener).run(py, |progress| {
+            self.joint.warn_of_changes(progress)?;
+            self.joint.extract_bytes(task)
+        })?;
         Ok(PyBytes::new(py, &bytes))
     }
 

@@ -58,6 +58,11 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(commands::plan, module)?)?;
     module.add_function(wrap_pyfunction!(commands::frontier, module)?)?;
     module.add_function(wrap_pyfunction!(commands::inspect, module)?)?;
+    module.add_function(wrap_pyfunction!(commands::dry_run, module)?)?;
+    module.add_function(wrap_pyfunction!(commands::strip, module)?)?;
+    module.add_function(wrap_pyfunction!(commands::import_weights, module)?)?;
+    module.add_function(wrap_pyfunction!(commands::export, module)?)?;
+    module.add_function(wrap_pyfunction!(commands::worker, module)?)?;
     module.add_function(wrap_pyfunction!(commands::fix, module)?)?;
     module.add_function(wrap_pyfunction!(commands::verify, module)?)?;
     module.add_function(wrap_pyfunction!(commands::prune, module)?)?;

@@ -1,6 +1,8 @@
 """Trained nets and their samples."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,12 @@ FIXTURES = Path(os.environ.get("ONNX_ZIP_FIXTURES", Path(__file__).parents[2] / 
 
 # One run after the other may take a core only; results do not depend on it.
 QUICK = {"samples": 400, "no_compare": True, "share": 1}
+
+
+def run(*words, **options):
+    """Runs the command line."""
+    command = [sys.executable, "-m", "onnx_zip", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, **options)
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
-"""The functions beside merge, their keywords, and the command."""
+"""The functions beside merge, and the command."""
 
-import inspect
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -14,107 +12,7 @@ import onnx
 import onnx_zip
 import onnxruntime
 import pytest
-from onnx_zip._keywords import arguments, keywords
-
-COMMANDS = ["merge", "plan", "frontier", "calibrate", "prune", "verify", "retrain"]
-
-
-def run(*words, **options):
-    command = [sys.executable, "-m", "onnx_zip", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, **options)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_keywords_are_the_options_of_the_command_line(command):
-    text = run(command, "--help").stdout
-    flags = set(re.findall(r"^ +(?:-\w, )?--([a-z][a-z-]+)", text, re.MULTILINE))
-    # Models, data and places of results are arguments of the functions.
-    places = {"data", "name", "output", "report", "json", "dry-run", "keep-rejected", "teacher"}
-    places |= {"export", "merge", "quiet", "verbose", "help", "version", "plan", "save-plan"}
-    places |= {"allow-changed", "plans", "keep"}
-    function = getattr(onnx_zip, command)
-    found = inspect.signature(function).parameters
-    assert {flag.replace("-", "_") for flag in flags - places} == set(keywords(command))
-    assert set(keywords(command)) <= set(found)
-    if command == "merge":
-        assert {"plan", "save_plan", "allow_changed"} <= set(found)
-    for keyword in keywords(command).values():
-        parameter = found[keyword.name]
-        if not keyword.is_required:
-            assert parameter.default == keyword.default
-        assert f"\n{keyword.name} : " in function.__doc__, keyword.name
-        shown = re.search(rf"--{keyword.flag} <[^\n]*(?:\n(?! +-)[^\n]*)*", text)
-        stated = shown and re.search(r"\[default: ([^\]\s]+)\]", shown[0])
-        if stated and keyword.default is not None and not keyword.is_list:
-            assert str(keyword.default) == stated[1] or float(keyword.default) == float(stated[1])
-
-
-def test_types_are_those_of_the_options():
-    script = Path(__file__).parents[1] / "scripts" / "stubs.py"
-    subprocess.run([sys.executable, script, "--check"], check=True)
-
-
-def test_values_are_written_as_the_command_line_reads_them():
-    given = {
-        "share": np.float32(0.5),
-        "keep_shared": {"fc1": 50, "conv*": 0.5},
-        "alpha": [0.25, 0.75],
-        "share_outputs": True,
-        "no_verify": False,
-        "scale": 1 / 4,
-        "until": None,
-        "resize": (256, 224),
-    }
-    assert arguments("merge", given) == [
-        "--share=0.5",
-        "--keep-shared=fc1=50",
-        "--keep-shared=conv*=0.5",
-        "--alpha=0.25",
-        "--alpha=0.75",
-        "--share-outputs",
-        "--scale=0.25",
-        "--resize=256x224",
-    ]
-
-
-def test_errors_are_exceptions_with_the_sentences_of_the_command_line(digits, samples, tmp_path):
-    missing = tmp_path / "missing.onnx"
-    cases = [
-        ([digits, missing], {}, onnx_zip.errors.FileError),
-        ([digits, digits], {"keep_shared": "nothing*=1"}, onnx_zip.errors.UsageError),
-        ([digits, digits], {"until": "nothing*"}, onnx_zip.errors.UsageError),
-    ]
-    for models, options, kind in cases:
-        with pytest.raises(kind) as caught:
-            onnx_zip.merge(models, data=samples, **options)
-        flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-        found = run("merge", *models, "-o", tmp_path / "joint.onnx", "-q", *flags)
-        assert found.returncode == 2
-        # Options are named as keywords here.
-        said = re.sub("--([a-z][a-z-]*)", lambda flag: flag[1].replace("-", "_"), found.stderr)
-        assert said.strip().removeprefix("error: ") == str(caught.value)
-        assert isinstance(caught.value, onnx_zip.Error)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_wrong_arguments_are_named(digits, samples):
-    with pytest.raises(TypeError, match="unexpected keyword argument 'sharing'"):
-        onnx_zip.merge([digits, digits], sharing=1)
-    with pytest.raises(TypeError, match="did you mean 'target_size'?"):
-        onnx_zip.merge([digits, digits], targetsize=0.6)
-    with pytest.raises(TypeError, match="missing a required keyword argument: 'sparsity'"):
-        onnx_zip.prune(digits)
-    with pytest.raises(onnx_zip.errors.UsageError, match="a share lies between 0 and 1"):
-        onnx_zip.merge([digits, digits], share=2)
-    with pytest.raises(TypeError, match="not int"):
-        onnx_zip.merge([digits, 3])
-    images, _ = samples
-    with pytest.raises(onnx_zip.errors.DataError, match="no batches"):
-        onnx_zip.merge([digits, digits], data=iter(()))
-    with pytest.raises(onnx_zip.errors.DataError, match="image"):
-        onnx_zip.merge([digits, digits], data=images.reshape(-1, 7))
-    with pytest.raises(onnx_zip.errors.DataError, match="complex"):
-        onnx_zip.merge([digits, digits], data=images.astype(complex))
+from conftest import run
 
 
 def test_ctrl_c_stops_a_merge_and_leaves_nothing(digits, others, tmp_path):
@@ -317,3 +215,69 @@ def test_a_plan_repeats_a_merge(quick, digits, others, samples, tmp_path):
         onnx_zip.merge(plan=plan, allow_changed=True)
     with pytest.raises(TypeError, match="models, or a plan"):
         onnx_zip.merge()
+
+
+def test_a_dry_run_is_a_plan(digits, others, tmp_path):
+    models = {"a": digits, "b": others}
+    plan = onnx_zip.merge(models, share=0.5, dry_run=True)
+    assert plan.to_dict() == onnx_zip.plan(models, share=0.5).to_dict()
+    joint = onnx_zip.merge(
+        models, save_plan=tmp_path / "p.toml", share=0, no_verify=True, no_compare=True
+    )
+    assert onnx_zip.merge(plan=tmp_path / "p.toml", dry_run=True)["prediction"]["sizes"]["shared"] == 0
+    assert joint.tasks == plan["tasks"]
+
+
+def test_a_stripped_copy_computes_the_same_and_holds_no_recipe(merged, samples, tmp_path):
+    images, _ = samples
+    small = onnx_zip.strip(merged)
+    assert not onnx.load_from_string(small).metadata_props
+    assert onnx_zip.strip(merged.to_bytes(), output=tmp_path / "device.onnx") is None
+    assert (tmp_path / "device.onnx").read_bytes() == small
+    found = onnxruntime.InferenceSession(small).run(["a/logits"], {"image": images[:9]})
+    np.testing.assert_array_equal(found[0], merged.run(images[:9])["a/logits"])
+    with pytest.raises(onnx_zip.errors.FormatError, match="no joint model"):
+        onnx_zip.strip(small)
+    with pytest.raises(onnx_zip.errors.FormatError, match="not a stripped copy"):
+        onnx_zip.Joint(tmp_path / "device.onnx")
+
+
+def test_weights_that_are_trained_elsewhere_come_back(merged, digits, others, samples, tmp_path):
+    images, _ = samples
+    folder = tmp_path / "training"
+    given = {"teachers": {"b": others, "a": digits}, "data": images, "samples": 40}
+    assert onnx_zip.retrain(merged, **given, export=folder) is None
+    with pytest.raises(onnx_zip.errors.UsageError, match="is not empty"):
+        onnx_zip.retrain(merged, **given, export=folder)
+    with pytest.raises(onnx_zip.errors.FileError, match="run train.py"):
+        onnx_zip.import_weights(folder)
+    trained = onnx.load(folder / "forward.onnx")
+    for weight in trained.graph.initializer:
+        if weight.data_type == onnx.TensorProto.FLOAT:
+            array = onnx.numpy_helper.to_array(weight)
+            weight.CopyFrom(onnx.numpy_helper.from_array(array * np.float32(2), weight.name))
+    onnx.save(trained, folder / "trained.onnx")
+    joint = onnx_zip.import_weights(folder)
+    assert joint.tasks == ["a", "b"] and joint.path.exists()
+    before, after = merged.run(images[:5]), joint.run(images[:5])
+    assert before.keys() == after.keys()
+    # Three layers, all of whose weights and biases have doubled.
+    assert not np.allclose(before["a/logits"], after["a/logits"])
+    with pytest.raises(onnx_zip.errors.UsageError, match="leave out mix"):
+        onnx_zip.retrain(merged, **given, mix=True, export=tmp_path / "other")
+    with pytest.raises(onnx_zip.errors.FileError, match="retraining with export wrote"):
+        onnx_zip.import_weights(tmp_path / "nowhere")
+
+
+def test_workers_take_the_shards_of_a_merge(quick, digits, others, samples, tmp_path):
+    images, _ = samples
+    np.save(tmp_path / "images.npy", images)
+    code = "import onnx_zip, sys; onnx_zip.worker(sys.argv[1], threads=1)"
+    command = [sys.executable, "-c", code, str(tmp_path / "shared")]
+    (tmp_path / "shared").mkdir()
+    workers = [subprocess.Popen(command) for _ in range(2)]
+    models = {"a": digits, "b": others}
+    given = {"data": tmp_path / "images.npy", **quick, "no_verify": True, "shards": 2}
+    joint = onnx_zip.merge(models, **given, workers=tmp_path / "shared")
+    assert [worker.wait(timeout=60) for worker in workers] == [0, 0]
+    assert joint.to_bytes() == onnx_zip.merge(models, **given).to_bytes()

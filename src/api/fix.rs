@@ -3,13 +3,18 @@
 use std::path::Path;
 
 use super::models::ModelInput;
+use super::plain::check_plain;
 use super::{inputs, output};
 use crate::canon::{check_sizes, fix_inputs};
-use crate::emit::{self, FORM_KEY};
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::ir::Model;
+use crate::error::{Context, Result};
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
+
+/// What is not done to joint models, and the next step.
+const REFUSED: [&str; 2] = [
+    "inputs of a joint model cannot be set",
+    "set those of the original models, and merge what this writes",
+];
 
 /// Sets inputs of a model to constants, and writes what is left of the model to the file `output`: without these
 /// inputs, and without the branches that are not taken any more and the inputs that only these read. Each of `values`
@@ -24,7 +29,7 @@ use crate::progress::Progress;
 /// ```
 ///
 /// # Errors
-/// Those of reading and writing the model; [`ErrorKind::Usage`] for an input that there is not, for a value that it
+/// Those of reading and writing the model; [`Usage`](crate::ErrorKind::Usage) for an input that there is not, for a value that it
 /// cannot have, and for a joint model.
 pub fn fix(
     model: &ModelInput,
@@ -34,32 +39,10 @@ pub fn fix(
 ) -> Result<()> {
     output::check(output, &inputs::of_models(std::slice::from_ref(model)))?;
     let read = model.read()?;
-    let fixed = check_plain(&read).and_then(|()| check_sizes(&read));
+    let [fault, hint] = REFUSED;
+    let fixed = check_plain(&read, fault, hint).and_then(|()| check_sizes(&read));
     let fixed = fixed.in_model(model.shown().display()).and_then(|()| fix_inputs(read, values))?;
     progress.check()?;
     onnx::stage(&fixed, output, &SaveOptions::default(), progress)?.commit()?;
     Ok(())
-}
-
-/// Refuses a joint model. Its recipe holds the tasks' nets, which have the inputs that they had.
-fn check_plain(model: &Model) -> Result<()> {
-    if !emit::is_joint(model) && !model.metadata.contains_key(FORM_KEY) {
-        return Ok(());
-    }
-    let message = "inputs of a joint model cannot be set, since its tasks could not be recovered";
-    Err(Error::new(ErrorKind::Usage, message)
-        .hint("set those of the original models, and merge what this writes"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn joint_models_are_refused() {
-        let mut model = Model::default();
-        assert!(check_plain(&model).is_ok());
-        model.metadata.insert(FORM_KEY.to_owned(), "heads".to_owned());
-        assert_eq!(check_plain(&model).unwrap_err().kind(), ErrorKind::Usage);
-    }
 }

@@ -59,7 +59,7 @@ pub fn inspect(model: &ModelInput) -> Result<ModelReport> {
         parameters,
         layers,
         groups: groups(&coupling),
-        notes: loaded.defaults.into_iter().chain(decidable(&outside)).collect(),
+        notes: loaded.note.into_iter().chain(decidable(&outside)).collect(),
         outside,
     })
 }

@@ -8,13 +8,13 @@ use tempfile::TempDir;
 
 use super::merged::Merged;
 use super::options::RuntimeOptions;
-use super::{inputs, output};
+use super::{inputs, output, rewritten};
 use crate::emit;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
 use crate::onnx::{self, SaveOptions};
-use crate::progress::Progress;
+use crate::progress::{Progress, Silent};
 use crate::runtime::{ModelSource, Session, ports};
 use crate::staging::Stage;
 
@@ -54,7 +54,7 @@ impl Joint {
     /// Those of reading it; [`ErrorKind::Format`] for another model.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let joint = Joint { path: path.into(), folder: None, merged: None };
-        joint.restore()?;
+        joint.restore(&Silent)?;
         Ok(joint)
     }
 
@@ -88,7 +88,7 @@ impl Joint {
     /// # Errors
     /// Those of reading it.
     pub fn tasks(&self) -> Result<Vec<String>> {
-        Ok(self.restore()?.tasks().iter().map(|task| task.name().to_owned()).collect())
+        Ok(self.restore(&Silent)?.tasks().iter().map(|task| task.name().to_owned()).collect())
     }
 
     /// Names of its inputs.
@@ -143,7 +143,7 @@ impl Joint {
     ) -> Result<u64> {
         let output = output.as_ref();
         output::check(output, &self.files())?;
-        write(&self.task(task)?, output, progress)
+        write(&self.task(task, progress)?, output, progress)
     }
 
     /// One task as the bytes of a plain model.
@@ -151,7 +151,16 @@ impl Joint {
     /// # Errors
     /// As [`Joint::extract`].
     pub fn extract_bytes(&self, task: &str) -> Result<Vec<u8>> {
-        onnx::encode(&self.task(task)?)
+        onnx::encode(&self.task(task, &Silent)?)
+    }
+
+    /// Warns where another program has changed the operators of the file: tasks are taken out as they were merged.
+    ///
+    /// # Errors
+    /// Those of reading it.
+    pub fn warn_of_changes(&self, progress: &dyn Progress) -> Result<()> {
+        self.remark(&onnx::load(&self.path)?, progress);
+        Ok(())
     }
 
     /// Writes one model per task into a folder. All models read their weights from one common file.
@@ -159,7 +168,7 @@ impl Joint {
     /// # Errors
     /// As [`onnx::save_split`].
     pub fn split(&self, folder: impl AsRef<Path>, progress: &dyn Progress) -> Result<()> {
-        let (joint, folder) = (self.restore()?, folder.as_ref());
+        let (joint, folder) = (self.restore(progress)?, folder.as_ref());
         let files = self.files();
         for task in joint.tasks() {
             let path = folder.join(format!("{}.onnx", task.name()));
@@ -189,8 +198,8 @@ impl Joint {
     }
 
     /// One task as a plain model.
-    fn task(&self, task: &str) -> Result<Model> {
-        let joint = self.restore()?;
+    fn task(&self, task: &str, progress: &dyn Progress) -> Result<Model> {
+        let joint = self.restore(progress)?;
         let names: Vec<&str> = joint.tasks().iter().map(|t| t.name()).collect();
         let place = names.iter().position(|name| *name == task).ok_or_else(|| {
             Error::new(ErrorKind::Usage, format!("there is no task '{task}'"))
@@ -200,8 +209,16 @@ impl Joint {
         Ok(emit::plain_task(&joint, place))
     }
 
-    fn restore(&self) -> Result<JointModel> {
-        emit::restore(&onnx::load(&self.path)?).in_model(self.path.display())
+    fn restore(&self, progress: &dyn Progress) -> Result<JointModel> {
+        let model = onnx::load(&self.path)?;
+        self.remark(&model, progress);
+        emit::restore(&model).in_model(self.path.display())
+    }
+
+    fn remark(&self, model: &Model, progress: &dyn Progress) {
+        if let Some(remark) = rewritten::remark(model) {
+            progress.warn(&format!("{}: {remark}", self.path.display()));
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::checksum::{self, Fingerprint};
-use super::defaults;
 use super::task_names::{check_names, numbered, stem, task_names};
+use super::{defaults, rewritten};
 use crate::canon::check_sizes;
 use crate::compare::nodes;
 use crate::emit::{self, SOURCE_KEY};
@@ -43,6 +43,14 @@ impl ModelInput {
         match self {
             ModelInput::Path(path) => path,
             ModelInput::Bytes(_) => Path::new("model"),
+        }
+    }
+
+    /// The model, for a runtime.
+    pub(crate) fn source(&self) -> ModelSource<'_> {
+        match self {
+            ModelInput::Path(path) => ModelSource::File(path),
+            ModelInput::Bytes(bytes) => ModelSource::Bytes(bytes),
         }
     }
 
@@ -103,8 +111,8 @@ pub(crate) struct Loaded {
     /// The inputs that data must feed.
     pub(crate) ports: Vec<Port>,
     pub(crate) reading: Reading,
-    /// A note about inputs whose default values are constants, if there are any.
-    pub(crate) defaults: Option<String>,
+    /// A note about inputs whose default values are constants, or about changes of a joint model, if there are any.
+    pub(crate) note: Option<String>,
     pub(crate) model: Model,
     /// The index of its file among the given models.
     file: usize,
@@ -124,9 +132,9 @@ impl Loaded {
         }
     }
 
-    /// [`Loaded::defaults`] of several models, each with its task.
-    pub(crate) fn defaults_of(models: &[Loaded]) -> impl Iterator<Item = String> {
-        let note = |model: &Loaded| Some(format!("{}: {}", model.name, model.defaults.as_ref()?));
+    /// The notes about several models, each with its task.
+    pub(crate) fn notes_of(models: &[Loaded]) -> impl Iterator<Item = String> {
+        let note = |model: &Loaded| Some(format!("{}: {}", model.name, model.note.as_ref()?));
         models.iter().filter_map(note)
     }
 
@@ -160,7 +168,8 @@ pub(crate) fn load_parts(inputs: &[ModelInput], names: &[String]) -> Result<ToMe
         }
         let joint = emit::restore(&loaded.model).in_model(loaded.path.display())?;
         for task in 0..joint.tasks().len() {
-            tasks.push(of_joint(&joint, task, &loaded)?);
+            let note = rewritten::remark(&loaded.model).filter(|_| task == 0).map(str::to_owned);
+            tasks.push(Loaded { note, ..of_joint(&joint, task, &loaded)? });
         }
         joints.push(Some(joint));
     }
@@ -196,7 +205,7 @@ fn of_joint(joint: &JointModel, task: usize, file: &Loaded) -> Result<Loaded> {
         nodes: nodes(&model.graph),
         ports,
         reading: Reading::of(&model.graph),
-        defaults: None,
+        note: None,
         model: Model::default(),
         file: file.file,
         net: Some(Net::Graph(Box::new(model))),
@@ -263,7 +272,7 @@ pub(crate) fn load_one(input: &ModelInput, name: String) -> Result<Loaded> {
     let bytes = if stored > length { length + stored } else { length };
     let nodes = nodes(&model.graph);
     let reading = Reading::of(&model.graph);
-    let defaults = defaults::note(&model);
+    let note = defaults::note(&model);
     Ok(Loaded {
         name,
         path,
@@ -272,7 +281,7 @@ pub(crate) fn load_one(input: &ModelInput, name: String) -> Result<Loaded> {
         nodes,
         ports,
         reading,
-        defaults,
+        note,
         model,
         file: 0,
         net,

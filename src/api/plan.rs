@@ -1,5 +1,7 @@
 //! Plans a merge without data.
 
+use std::collections::BTreeSet;
+
 use super::TOOL;
 use super::models::{self, Loaded, ModelInput, ToMerge};
 use super::options::{PlanOptions, RuntimeOptions};
@@ -7,7 +9,8 @@ use super::structure::{decidable_of, structure};
 use crate::calib::data::check_fed;
 use crate::error::{Context, Result};
 use crate::mtz::joint::Task;
-use crate::mtz::plan::{Means, file_bytes, peak, predict};
+use crate::mtz::options::Budget;
+use crate::mtz::plan::{Means, common_tables, file_bytes, peak, predict_sharing};
 use crate::mtz::solver::memory::beside;
 use crate::report::Plan;
 use crate::zipper::{Decisions, Goal, SiteNames, prepare_parts, values_of_batch};
@@ -53,8 +56,8 @@ pub(super) fn plan_decided(
     let mut prepared = prepare_parts(parts, preparation)?;
     let decisions = decisions(&prepared.sites())?;
     let budget = prepared.budget_of(decisions.as_ref(), budget)?;
-    let prediction =
-        predict(&prepared.joint, &prepared.alignment, &budget, method.stores_targets())?;
+    let (prediction, shared) =
+        predict_sharing(&prepared.joint, &prepared.alignment, &budget, method.stores_targets())?;
     let goal = sharing.goal(method.is_paper()).filter(|_| decisions.is_none());
     let sizes: Vec<u64> = loaded.iter().map(|model| model.bytes).collect();
     let tasks = prepared.joint.tasks();
@@ -71,7 +74,11 @@ pub(super) fn plan_decided(
         searches: goal.is_some(),
     };
     let memory = peak(&prepared.joint, means)?;
-    let file = file_bytes(&prepared.joint, &prepared.alignment, &prediction.sizes)?;
+    let tables = match options.shares_tables(&budget) {
+        true => common_tables(&shared, &prepared.alignment)?,
+        false => BTreeSet::new(),
+    };
+    let file = file_bytes(&prepared.joint, &prepared.alignment, &prediction.sizes, &tables)?;
     let most = match goal {
         Some(Goal::Part(part)) => Some(prediction.sizes.saving(part)),
         _ => None,
@@ -86,7 +93,7 @@ pub(super) fn plan_decided(
         structure(&prepared),
     );
     plan.most = most;
-    plan.notes.extend(Loaded::defaults_of(&loaded));
+    plan.notes.extend(Loaded::notes_of(&loaded));
     let decidable: Vec<String> =
         decidable_of(&plan.structure, plan.tasks.iter().map(String::as_str)).collect();
     plan.notes.extend(decidable);
@@ -94,6 +101,14 @@ pub(super) fn plan_decided(
         plan.notes.push(AT_KNEE.to_owned());
     }
     Ok(plan)
+}
+
+impl PlanOptions {
+    /// Whether a merge within this budget makes tables common.
+    fn shares_tables(&self, budget: &Budget) -> bool {
+        let is_paper = self.method.is_paper();
+        !is_paper && self.sharing.goal(is_paper).is_none() && budget.shares_everything()
+    }
 }
 
 /// The number of a net's layers; one that is applied several times counts once.

@@ -6,16 +6,19 @@ use super::data::{DataInput, Given, SYNTHETIC_SAMPLES, Tried};
 use super::measured::Measured;
 use super::models::{self, Loaded, ModelInput};
 use super::options::PruneOptions;
+use super::plain::check_plain;
 use super::{TOOL, inputs, output};
 use crate::canon::{CanonOptions, canonicalise};
-use crate::emit;
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
-use crate::ir::Model;
 use crate::mtz::joint::Task;
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 use crate::prune as surgeon;
 use crate::report::PruneReport;
+
+/// What is not done to joint models, and the next step.
+const REFUSED: [&str; 2] =
+    ["a joint model cannot be pruned", "prune the original models, and merge the pruned ones"];
 
 /// Prunes a model: sets a part of each layer's weights to zero, and fits the others to the layer's
 /// original pre-activations. There is no training.
@@ -44,7 +47,8 @@ pub fn prune(
     let models = std::slice::from_ref(model);
     output::check(output, &[inputs::of_models(models), inputs::of_samples(given)].concat())?;
     let mut loaded = models::load(models, &[])?;
-    loaded.iter().try_for_each(|one| check_plain(&one.model).in_model(&one.name))?;
+    let [fault, hint] = REFUSED;
+    loaded.iter().try_for_each(|one| check_plain(&one.model, fault, hint).in_model(&one.name))?;
     let backend = options.runtime.open(progress)?;
     let limit = if given.is_synthetic() { SYNTHETIC_SAMPLES } else { options.limit };
     let trial = Tried { backend: backend.as_ref(), progress };
@@ -74,31 +78,4 @@ pub fn prune(
         surgeon::prune(&mut model, measured.source(), &method, progress).in_model(&name)?;
     onnx::stage(&model, output, &SaveOptions::default(), progress)?.commit()?;
     Ok(PruneReport::new(TOOL.to_owned(), output.display().to_string(), layers))
-}
-
-/// Refuses a joint model. Its recipe holds the places of the weights of its tasks, which pruning moves.
-fn check_plain(model: &Model) -> Result<()> {
-    if !emit::is_joint(model) {
-        return Ok(());
-    }
-    let message =
-        "a joint model cannot be pruned, since its tasks could not be recovered afterwards";
-    Err(Error::new(ErrorKind::Usage, message)
-        .hint("prune the original models, and merge the pruned ones"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::emit::RECIPE_KEY;
-
-    #[test]
-    fn joint_models_are_refused() {
-        let mut model = Model::default();
-        assert!(check_plain(&model).is_ok());
-        model.metadata.insert(RECIPE_KEY.to_owned(), String::new());
-        let error = check_plain(&model).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Usage);
-        assert!(error.to_string().contains("prune the original models"), "{error}");
-    }
 }

@@ -8,7 +8,7 @@ use super::models::{self, Loaded, ModelInput};
 use super::options::RetrainOptions;
 use super::verdict::{Place, failed};
 use super::verify::SAMPLES as VERIFIED_SAMPLES;
-use super::{TOOL, inputs, output};
+use super::{TOOL, inputs, output, rewritten};
 use crate::calib::data::Dataset;
 use crate::emit::{self, emit_like};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
@@ -37,10 +37,11 @@ use crate::verify::{DEVIATION_KEY, Joint, Limits, Subject, Verification, verify}
 /// ```
 #[derive(Debug, Clone)]
 pub struct Retrainer {
-    options: RetrainOptions,
-    joint: PathBuf,
-    teachers: Vec<ModelInput>,
+    pub(super) options: RetrainOptions,
+    pub(super) joint: PathBuf,
+    pub(super) teachers: Vec<ModelInput>,
     data: Vec<DataInput>,
+    rejected: Option<PathBuf>,
 }
 
 /// Output files of retraining.
@@ -77,7 +78,8 @@ struct Material {
 impl Retrainer {
     /// Retrains the joint model in a file.
     pub fn new(joint: impl Into<PathBuf>, options: RetrainOptions) -> Self {
-        Retrainer { options, joint: joint.into(), teachers: Vec::new(), data: Vec::new() }
+        let (teachers, data) = (Vec::new(), Vec::new());
+        Retrainer { options, joint: joint.into(), teachers, data, rejected: None }
     }
 
     /// Adds the original model of a task to learn from, once per task in the order of the tasks.
@@ -94,6 +96,13 @@ impl Retrainer {
         self
     }
 
+    /// Keeps a joint model that fails its verification in the file `path`.
+    #[must_use]
+    pub fn keep_rejected(mut self, path: impl Into<PathBuf>) -> Self {
+        self.rejected = Some(path.into());
+        self
+    }
+
     /// Trains and verifies the joint model, into a temporary file.
     ///
     /// # Errors
@@ -104,7 +113,9 @@ impl Retrainer {
         let output = folder.path().join("joint.onnx");
         let report = self.retrain_into(&RetrainDestination::new(&output), progress)?;
         match &report.verification {
-            Some(checked) if !checked.passed() => Err(failed(&checked.failures)),
+            Some(checked) if !checked.passed() => {
+                Err(failed(&checked.failures, self.rejected.as_deref()))
+            }
             _ => Ok((super::Joint::in_folder(folder, output, None), report)),
         }
     }
@@ -121,7 +132,7 @@ impl Retrainer {
     ) -> Result<RetrainReport> {
         let place = self.check_outputs(to)?;
         let file = onnx::load(&self.joint)?;
-        let mut joint = emit::restore(&file).in_model(self.joint.display())?;
+        let mut joint = self.restore(&file, progress)?;
         let batch = self.options.runtime.batch;
         let options = self.options.training.options(batch, !self.teachers.is_empty());
         options.validate(joint.tasks().len())?;
@@ -161,6 +172,14 @@ impl Retrainer {
         settle(to, &place, draft, report, progress)
     }
 
+    /// The task nets of the joint model in the `file`.
+    pub(super) fn restore(&self, file: &Model, progress: &dyn Progress) -> Result<JointModel> {
+        if let Some(remark) = rewritten::remark(file) {
+            progress.warn(&format!("{}: {remark}", self.joint.display()));
+        }
+        emit::restore(file).in_model(self.joint.display())
+    }
+
     /// Trains the joint model, and returns what it was trained with.
     fn train(
         &self,
@@ -171,7 +190,10 @@ impl Retrainer {
         let mut teachers = self.load_teachers(joint)?;
         let models: Vec<Model> =
             teachers.iter_mut().map(|m| std::mem::take(&mut m.model)).collect();
-        let data = self.open_data(joint, options.seed, progress)?;
+        if self.given().is_synthetic() {
+            return Err(super::data::no_samples("train"));
+        }
+        let data = self.open_samples(joint, usize::MAX, options.seed, progress)?;
         let backend = self.options.runtime.open(progress)?;
         // Tasks with common samples run their shared layers once.
         let count = if self.given().is_common() { 1 } else { data.len() };
@@ -202,7 +224,8 @@ impl Retrainer {
         let others = || to.report.into_iter().chain(self.options.checkpoint.as_deref());
         others().try_for_each(|other| output::check(other, &inputs))?;
         output::check_distinct(others().chain([to.output]))?;
-        Place::new(to.output, to.keep_rejected, &inputs)
+        let place = Place::new(to.output, to.keep_rejected, &inputs)?;
+        place.rejecting_into(self.rejected.as_deref(), &inputs)
     }
 
     fn load_teachers(&self, joint: &JointModel) -> Result<Vec<Loaded>> {
@@ -221,19 +244,18 @@ impl Retrainer {
         models::load(&self.teachers, &names)
     }
 
-    fn open_data(
+    /// The samples of all tasks, `most` of each where no other number is asked for.
+    pub(super) fn open_samples(
         &self,
         joint: &JointModel,
+        most: usize,
         seed: u64,
         progress: &dyn Progress,
     ) -> Result<Vec<TaskData>> {
-        let given = self.given();
-        if given.is_synthetic() {
-            return Err(super::data::no_samples("train"));
-        }
         let ports = task_ports(joint)?;
         let nets = task_nets(joint, &ports);
-        let data = given.open_nets(&nets, self.options.limit.unwrap_or(usize::MAX), seed, None)?;
+        let limit = self.options.limit.unwrap_or(most);
+        let data = self.given().open_nets(&nets, limit, seed, None)?;
         for (task, data) in joint.tasks().iter().zip(&data) {
             data.record.notes.iter().for_each(|n| {
                 progress.note(&format!("{}: {}", task.name(), progress.worded(n)));

@@ -26,10 +26,14 @@ pub(crate) struct Settled {
     pub(crate) bytes: u64,
 }
 
-/// The error of a library's user whose joint model failed, which is in no file.
-pub(super) fn failed(failures: &[String]) -> Error {
+/// The error of a library's user whose joint model failed, which is in the file `kept` at most.
+pub(super) fn failed(failures: &[String], kept: Option<&Path>) -> Error {
     let message = "the joint model failed its verification";
-    Error::new(ErrorKind::Parity, message).because(failures.join("; "))
+    let hint = match kept {
+        Some(path) => Hint::from(format!("it is kept as '{}'", path.display())),
+        None => Hint::from("keep it for a look with ").option("keep-rejected"),
+    };
+    Error::new(ErrorKind::Parity, message).because(failures.join("; ")).hint(hint)
 }
 
 impl<'a> Place<'a> {
@@ -57,12 +61,23 @@ impl<'a> Place<'a> {
         Ok(Place { output, rejected: Some(rejected) })
     }
 
+    /// Puts rejected models into the file `path`, if there is one.
+    ///
+    /// # Errors
+    /// As [`output::check`] and [`output::check_file`].
+    pub(crate) fn rejecting_into(self, path: Option<&Path>, inputs: &[PathBuf]) -> Result<Self> {
+        let Some(path) = path else { return Ok(self) };
+        output::check(path, inputs)?;
+        output::check_file(path)?;
+        Ok(Place { rejected: Some(path.to_owned()), ..self })
+    }
+
     /// Keeps a model whose check failed with an error, if the user asked for that, and returns the
     /// error.
     pub(crate) fn unchecked(&self, draft: Draft<'_>, error: Error) -> Error {
         let Some(rejected) = &self.rejected else { return error };
         match draft.commit_as(rejected) {
-            Ok(_) => error.hint(format!("the model is kept as '{}'", rejected.display())),
+            Ok(_) => error.also(format!("the model is kept as '{}'", rejected.display())),
             Err(second) => second,
         }
     }
@@ -92,9 +107,8 @@ impl<'a> Place<'a> {
         let what =
             format!("the joint model failed its verification and is not written to '{output}'");
         let Some(rejected) = &self.rejected else {
-            let remark = Hint::from(format!("{what}; "))
-                .option("keep-rejected")
-                .then(" keeps such a model beside it");
+            let remark =
+                Hint::from(format!("{what}; ")).option("keep-rejected").then(" keeps such a model");
             progress.fault(&progress.worded(&remark));
             let (path, bytes) = (self.output.to_owned(), draft.bytes()?);
             return Ok(Settled { path, written: false, bytes });

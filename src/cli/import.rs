@@ -6,11 +6,8 @@ use clap::Args;
 
 use super::Status;
 use super::console::Console;
-use crate::api::{ModelInput, inputs, output};
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::handoff;
-use crate::onnx::{self, SaveOptions};
-use crate::progress::Progress;
+use crate::api::import_weights;
+use crate::error::Result;
 
 /// Import weights trained by ONNX Runtime training into their joint model
 ///
@@ -29,24 +26,7 @@ pub(super) struct ImportArgs {
 
 impl ImportArgs {
     pub(super) fn run(&self, console: &Console) -> Result<Status> {
-        let [joint, trained] = [handoff::JOINT, handoff::TRAINED].map(|n| self.folder.join(n));
-        for (path, next) in [
-            (&joint, "name a folder that `onnx-zip retrain --export` wrote"),
-            (&trained, "run train.py in that folder first"),
-        ] {
-            if !path.is_file() {
-                let message = format!("there is no '{}'", path.display());
-                return Err(Error::new(ErrorKind::Io, message).hint(next));
-            }
-        }
-        let models = [&joint, &trained].map(|path| ModelInput::from(path.as_path()));
-        output::check(&self.output, &inputs::of_models(&models))?;
-        let base = onnx::load(&joint)?;
-        let mut weights = onnx::load(&trained)?;
-        weights.name = trained.display().to_string();
-        let model = handoff::trained(&base, &weights).in_model(joint.display())?;
-        console.check()?;
-        onnx::stage(&model, &self.output, &SaveOptions::default(), console)?.commit()?;
+        import_weights(&self.folder, &self.output, console)?;
         Ok(Status::Done)
     }
 }

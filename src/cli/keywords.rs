@@ -8,12 +8,13 @@ use clap::{Arg, ArgAction, Args, Command};
 use serde::Serialize;
 
 use super::replay::{Added, Beside, Typed, parsed, refused, typed_options};
+use super::worker;
 use crate::api::options::{
     CalibrateOptions, FrontierOptions, MergeOptions, PlanOptions, PruneOptions, RetrainOptions,
-    RuntimeOptions, VerifyOptions,
+    RuntimeOptions, VerifyOptions, WorkerOptions,
 };
 use crate::api::read_plan;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::zipper::PlanFile;
 
 /// One option of a command.
@@ -46,10 +47,11 @@ pub fn keywords(command: &str) -> Vec<Keyword> {
         "prune" => PruneOptions::augment_args(empty()),
         "verify" => VerifyOptions::augment_args(empty()),
         "retrain" => RetrainOptions::augment_args(empty()),
+        "worker" => worker::without_batch(WorkerOptions::augment_args(empty())),
         "run" => RuntimeOptions::augment_args(empty()),
         _ => empty(),
     };
-    command.get_arguments().filter_map(keyword).collect()
+    command.get_arguments().filter(|arg| !arg.is_hide_set()).filter_map(keyword).collect()
 }
 
 fn keyword(arg: &Arg) -> Option<Keyword> {
@@ -92,9 +94,20 @@ pub fn options<T: Args>(arguments: impl IntoIterator<Item = OsString>) -> Result
 pub fn options_and_plan<T: Args>(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<(T, PlanFile)> {
-    let matches = parsed::<T>(arguments)?;
+    let matches = parsed::<T>(arguments).map_err(in_fields)?;
     let plan = PlanFile { options: typed_options(&matches), ..PlanFile::default() };
-    Ok((T::from_arg_matches(&matches).map_err(refused)?, plan))
+    let options = T::from_arg_matches(&matches).map_err(|error| in_fields(refused(error)))?;
+    Ok((options, plan))
+}
+
+/// A sentence of the command line that names options as fields: `'--target-size <F>'` as `'target_size'`.
+fn in_fields(error: Error) -> Error {
+    let text = error.to_string();
+    let field = |part: &str| match part.strip_prefix("--") {
+        Some(flag) => flag.split([' ', '=']).next().unwrap_or(flag).replace('-', "_"),
+        None => part.to_owned(),
+    };
+    Error::new(error.kind(), text.split('\'').map(field).collect::<Vec<_>>().join("'"))
 }
 
 /// A merge as a plan and what is given beside it say.
@@ -120,7 +133,7 @@ pub struct Repeated {
 /// # Errors
 /// As [`read_plan`] and [`options`]; [`crate::error::ErrorKind::Format`] for options that no plan holds.
 pub fn repeated(path: &Path, arguments: Vec<OsString>, beside: Beside) -> Result<Repeated> {
-    let matches = parsed::<MergeOptions>(arguments.iter().cloned())?;
+    let matches = parsed::<MergeOptions>(arguments.iter().cloned()).map_err(in_fields)?;
     let mut plan = read_plan(path)?;
     let mut typed = Typed::of(&matches);
     typed.beside = beside;
@@ -151,6 +164,7 @@ mod tests {
         defaults::<CalibrateOptions>();
         defaults::<VerifyOptions>();
         defaults::<RetrainOptions>();
+        defaults::<WorkerOptions>();
         let pruning: PruneOptions = options(["--sparsity=0.5".into()]).unwrap();
         assert_eq!(pruning, PruneOptions::sparsity(0.5));
     }
@@ -173,6 +187,7 @@ mod tests {
             "keep-rejected",
             "teacher",
             "export",
+            "folder",
             "merge",
             "quiet",
             "verbose",
@@ -180,11 +195,14 @@ mod tests {
             "version",
         ];
         let cli = Cli::command();
-        for name in ["merge", "plan", "frontier", "calibrate", "prune", "verify", "retrain"] {
+        for name in
+            ["merge", "plan", "frontier", "calibrate", "prune", "verify", "retrain", "worker"]
+        {
             let command = cli.find_subcommand(name).unwrap();
             let known: Vec<String> = keywords(name).into_iter().map(|k| k.flag).collect();
             assert!(!known.is_empty());
-            let flags = command.get_arguments().filter_map(Arg::get_long);
+            let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
+            let flags = shown.filter_map(Arg::get_long);
             for flag in flags.filter(|flag| !places.contains(flag)) {
                 assert!(known.iter().any(|k| k == flag), "{name} --{flag}");
             }
@@ -218,14 +236,15 @@ mod tests {
 
     #[test]
     fn what_the_command_line_refuses_is_refused_with_its_sentence() {
-        let error = options::<MergeOptions>(["--share=2".into()]).unwrap_err();
+        let error = options::<MergeOptions>(["--target-size=60".into()]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
         assert_eq!(
             error.to_string(),
-            "invalid value '2' for '--share <F>': a share lies between 0 and 1, or 0% and 100%"
+            "invalid value '60' for 'target_size': a part lies between 0 and 1, or 0% and 100%; for 60 percent, \
+             write 60%"
         );
         let both = ["--share=1", "--target-size=0.5"].map(OsString::from);
         let error = options::<MergeOptions>(both).unwrap_err().to_string();
-        assert!(error.contains("cannot be used with"), "{error}");
+        assert!(error.contains("'share' cannot be used with 'target_size'"), "{error}");
     }
 }

@@ -7,7 +7,6 @@ mod extract;
 mod fix;
 mod footprint;
 mod frontier;
-mod handoff;
 mod idle;
 mod import;
 mod inputs;

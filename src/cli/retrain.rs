@@ -5,17 +5,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::console::Console;
-use super::handoff::Request;
 use super::inputs::DataArgs;
 use super::reports::report_path;
 use super::{Status, printing};
-use crate::api::data::Given;
 use crate::api::options::RetrainOptions;
 use crate::api::{RetrainDestination, Retrainer, output};
 use crate::error::{Error, ErrorKind, Result};
-use crate::handoff::Loss;
+use crate::progress::Progress;
 use crate::report;
-use crate::retrain::LossKind;
 use crate::verify::Verification;
 
 /// Retrain a joint model towards its original models or labels
@@ -78,9 +75,6 @@ Examples:
         --export training/
     onnx-zip import training/ -o joint2.onnx";
 
-/// Samples per task in a folder for ONNX Runtime training at most.
-const EXPORTED_SAMPLES: usize = 10_000;
-
 impl RetrainArgs {
     pub(super) fn run(self, console: &Console) -> Result<Status> {
         match (&self.export, &self.output) {
@@ -91,16 +85,19 @@ impl RetrainArgs {
         }
     }
 
-    fn train(&self, output: &Path, console: &Console) -> Result<Status> {
+    fn retrainer(&self) -> Retrainer {
         let retrainer = Retrainer::new(&self.joint, self.options.clone());
         let retrainer = self.teacher.iter().fold(retrainer, |r, path| r.teacher(path.as_path()));
-        let retrainer = self.data.inputs().into_iter().fold(retrainer, Retrainer::data);
+        self.data.inputs().into_iter().fold(retrainer, Retrainer::data)
+    }
+
+    fn train(&self, output: &Path, console: &Console) -> Result<Status> {
         let to = RetrainDestination {
             output,
             report: self.result.report.as_deref(),
             keep_rejected: self.result.keep_rejected,
         };
-        let report = retrainer.retrain_into(&to, console)?;
+        let report = self.retrainer().retrain_into(&to, console)?;
         console.finish();
         let text = match self.result.json {
             true => output::json(&report)?,
@@ -113,30 +110,13 @@ impl RetrainArgs {
 
     /// Exports a folder for ONNX Runtime training.
     fn hand_off(&self, folder: &Path, console: &Console) -> Result<Status> {
-        let options =
-            self.options.training.options(self.options.runtime.batch, !self.teacher.is_empty());
-        let loss = match options.loss {
-            LossKind::CrossEntropy => Loss::CrossEntropy,
-            LossKind::Distillation => Loss::Distillation,
-            _ => {
-                return Err(Error::new(ErrorKind::Usage, "ONNX Runtime training has no such loss")
-                    .hint("export with --loss distillation or --loss cross-entropy"));
-            }
-        };
-        if options.mix {
-            return Err(Error::new(ErrorKind::Usage, "train.py does not mix samples")
-                .hint("leave out --mix, or train here"));
-        }
-        let request = Request {
-            joint: &self.joint,
-            teachers: &self.teacher,
-            data: Given { inputs: &self.data.inputs(), options: &self.options.samples },
-            samples: self.options.limit.unwrap_or(EXPORTED_SAMPLES),
-            loss,
-            runtime: &self.options.runtime,
-            seed: options.seed,
-            folder,
-        };
-        request.run(console)
+        self.retrainer().export(folder, console)?;
+        console.finish();
+        let folder = folder.display();
+        console.note(&format!(
+            "{folder} is complete: train with its train.py, as its README.md says, then run \
+             `onnx-zip import {folder} -o JOINT`"
+        ));
+        Ok(Status::Done)
     }
 }

@@ -6,11 +6,8 @@ use clap::Args;
 
 use super::Status;
 use super::console::Console;
-use crate::api::{inputs, output};
-use crate::emit::{self, FORM_KEY};
-use crate::error::{Error, ErrorKind, Result};
-use crate::onnx::{self, SaveOptions};
-use crate::progress::Progress;
+use crate::api::strip;
+use crate::error::Result;
 
 /// Write a copy of a joint model without data that a run does not need
 ///
@@ -29,16 +26,8 @@ pub(super) struct StripArgs {
 }
 
 impl StripArgs {
-    pub(super) fn run(&self, console: &Console) -> Result<Status> {
-        output::check(&self.output, &inputs::of_models(&[self.joint.clone().into()]))?;
-        let model = onnx::load(&self.joint)?;
-        if !emit::is_joint(&model) && !model.metadata.contains_key(FORM_KEY) {
-            return Err(Error::new(ErrorKind::Format, "the model is no joint model of onnx-zip")
-                .hint("give a file that `onnx-zip merge` wrote")
-                .in_model(self.joint.display()));
-        }
-        console.check()?;
-        onnx::save(&emit::stripped(model), &self.output, &SaveOptions::default())?;
+    pub(super) fn run(self, console: &Console) -> Result<Status> {
+        strip(&self.joint.into(), &self.output, console)?;
         Ok(Status::Done)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Command};
 
 use super::Status;
 use super::console::Console;
@@ -31,6 +31,11 @@ Examples:
     sbatch --array=0-7 --wrap 'onnx-zip worker --folder /shared/merge'
     onnx-zip merge a.onnx b.onnx -o joint.onnx --data /shared/images.npz \\
         --shards 8 --workers /shared/merge";
+
+/// The options of a worker without that of the batch, which the merge decides about.
+pub(super) fn without_batch(command: Command) -> Command {
+    command.mut_arg("batch", |arg| arg.hide(true))
+}
 
 impl WorkerArgs {
     pub(super) fn run(self, console: &Console) -> Result<Status> {

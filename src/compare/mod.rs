@@ -135,7 +135,7 @@ pub fn left_out<T>(
         Ok(measured) => Ok(Some(measured)),
         Err(e) if e.kind() == ErrorKind::Interrupted => Err(e),
         Err(e) => {
-            unmeasured.push(format!("{what}: {e}"));
+            unmeasured.push(format!("{what}: {}", e.fault()));
             Ok(None)
         }
     }

@@ -18,6 +18,7 @@ mod nodes;
 mod recipe;
 mod scope;
 mod strip;
+mod structure;
 mod task;
 mod trainable;
 mod value;
@@ -37,6 +38,7 @@ pub use forms::{FORMS, Form};
 pub use inputs::{COMMON_INPUT, InputMode, inputs_agree, inputs_are_separate};
 pub use recipe::{RECIPE_KEY, SOURCE_KEY, is_joint, plain_task, restore};
 pub use strip::stripped;
+pub use structure::{STRUCTURE_KEY, is_rewritten};
 pub use trainable::{Parameter, PreActivations, Trainable, check_parameters, trainable};
 
 /// How to write a joint model.
@@ -86,6 +88,11 @@ const PRODUCER: &str = concat!("onnx-zip ", env!("CARGO_PKG_VERSION"));
 /// Metadata key of the form's name.
 pub const FORM_KEY: &str = "onnx_zip.form";
 
+/// Whether a model is a joint model of this program, with its recipe or without.
+pub fn is_emitted(model: &Model) -> bool {
+    is_joint(model) || model.metadata.contains_key(FORM_KEY)
+}
+
 /// The joint model as one ONNX model, with outputs `<task>/<output>`.
 ///
 /// # Errors
@@ -120,6 +127,7 @@ pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
     filled::fill(&mut graph);
     let mut model = wrap(joint, graph);
     model.metadata.insert(RECIPE_KEY.to_owned(), recipe);
+    model.metadata.insert(STRUCTURE_KEY.to_owned(), structure::structure(&model.graph));
     model.metadata.insert(FORM_KEY.to_owned(), options.form.name().to_owned());
     Ok(model)
 }

@@ -17,7 +17,7 @@ use crate::ir::{Model, ValueId};
 use crate::mtz::joint::JointModel;
 
 pub use self::restore::restore;
-pub(super) use self::write::write;
+pub(super) use self::write::{is_inline, write};
 
 /// Metadata key of the recipe.
 pub const RECIPE_KEY: &str = "onnx_zip.recipe";
@@ -78,7 +78,7 @@ impl Placed {
     }
 }
 
-/// Whether a model is a joint model of this program.
+/// Whether a model is a joint model of this program, from which the task nets can be recovered.
 pub fn is_joint(model: &Model) -> bool {
     model.metadata.contains_key(RECIPE_KEY)
 }

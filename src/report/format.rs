@@ -31,7 +31,12 @@ pub(super) fn bytes(n: u64) -> String {
 
 /// A fraction as a percentage with one decimal.
 pub(super) fn percent(fraction: f64) -> String {
-    format!("{:.1} %", 100.0 * fraction)
+    percent_to(fraction, 1)
+}
+
+/// A fraction as a percentage with this many decimals.
+pub(super) fn percent_to(fraction: f64, decimals: usize) -> String {
+    format!("{:.decimals$} %", 100.0 * fraction)
 }
 
 /// A fraction of samples as a percentage with two decimals.

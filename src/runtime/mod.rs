@@ -7,6 +7,7 @@ mod array;
 mod ort;
 mod port;
 mod recurrence;
+mod remedy;
 mod shield;
 #[cfg(test)]
 mod suite;

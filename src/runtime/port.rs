@@ -157,7 +157,8 @@ fn check<'p>(
             array.dtype(),
             shape_text(array.shape()),
         ),
-    ))
+    )
+    .hint("give arrays of this type and shape"))
 }
 
 fn refusal(message: String, ports: &[Port]) -> Error {

@@ -25,7 +25,8 @@ pub(crate) fn shielded<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Resul
             .map(String::as_str)
             .or_else(|| payload.downcast_ref::<&str>().copied())
             .unwrap_or("no message");
-        Err(Error::new(ErrorKind::Backend, format!("{what} panicked: {message}")))
+        Err(Error::new(ErrorKind::Backend, format!("{what} panicked: {message}"))
+            .hint("report this fault with the file that causes it"))
     })
 }
 
@@ -50,7 +51,10 @@ mod tests {
         assert_eq!(shielded("adding", || Ok(1 + 1)).unwrap(), 2);
         let error = shielded::<()>("loading", || panic!("no such op: {}", "Foo")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Backend);
-        assert_eq!(error.to_string(), "loading panicked: no such op: Foo");
+        assert_eq!(
+            error.to_string(),
+            "loading panicked: no such op: Foo; report this fault with the file that causes it"
+        );
         assert!(!SHIELDED.get());
     }
 }

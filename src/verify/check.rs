@@ -115,7 +115,7 @@ impl Check<'_> {
     ) -> Result<()> {
         let mut pieces = Vec::new();
         let mut judged = false;
-        let mut kept = Vec::new();
+        let (mut kept, mut refusal) = (Vec::new(), None);
         for mut engine in engines.drain(..) {
             // The first engine that runs the original net takes as many batches as can be held.
             let more = if judged { &mut VecDeque::new() } else { &mut *ranges };
@@ -127,7 +127,8 @@ impl Check<'_> {
                 Ok(references) => references,
                 Err(e) if !is_refusal(&e) => return Err(e),
                 Err(e) => {
-                    self.report.unable.push(format!("{}: {e}", engine.description));
+                    self.report.unable.push(format!("{}: {}", engine.description, e.fault()));
+                    refusal.get_or_insert(e);
                     continue;
                 }
             };
@@ -139,9 +140,11 @@ impl Check<'_> {
                 Ok(()) => kept.push(engine),
                 Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
                 Err(e) if is_judge => {
-                    self.report.failures.push(format!("{}: {e}", engine.description));
+                    self.report.failures.push(format!("{}: {}", engine.description, e.fault()));
                 }
-                Err(e) => self.report.unable.push(format!("{}: {e}", engine.description)),
+                Err(e) => {
+                    self.report.unable.push(format!("{}: {}", engine.description, e.fault()));
+                }
             }
         }
         *engines = kept;
@@ -152,8 +155,10 @@ impl Check<'_> {
             self.report.failures.append(self.refused);
         }
         match engines.is_empty() && self.report.failures.is_empty() {
-            true => Err(Error::new(ErrorKind::Backend, "no runtime can run the original models")
-                .hint(self.report.unable.join("; "))),
+            true => Err(refusal.unwrap_or_else(|| {
+                Error::new(ErrorKind::Backend, "no runtime can run the original models")
+                    .because(self.report.unable.join("; "))
+            })),
             false => Ok(()),
         }
     }

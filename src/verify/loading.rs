@@ -46,7 +46,7 @@ impl<'a> Loading<'a, '_> {
                 Ok(()) => refused.push(format!("{who}: {why}")),
                 Err(e) if !is_refusal(&e) => return Err(e),
                 Err(e) => {
-                    self.report.unable.push(format!("{who}: {e}"));
+                    self.report.unable.push(format!("{who}: {}", e.fault()));
                     refusal = refusal.or(Some(e));
                 }
             }
@@ -64,7 +64,7 @@ impl<'a> Loading<'a, '_> {
 
     /// A runtime's message, with the temporary file name replaced.
     fn by_name(&self, error: &Error) -> String {
-        error.to_string().replace(&self.joint.path.display().to_string(), self.joint.name)
+        error.fault().to_string().replace(&self.joint.path.display().to_string(), self.joint.name)
     }
 }
 

@@ -137,7 +137,7 @@ pub(crate) fn sensitivities(
     match grad::sensitivities(&model, coupling, sample) {
         Ok(sensitivities) => Ok(Ok(sensitivities)),
         Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Backend) => {
-            Ok(Err(e.to_string()))
+            Ok(Err(e.fault().to_string()))
         }
         Err(e) => Err(e),
     }

@@ -6,10 +6,11 @@ use std::process::Command;
 use ndarray::Array4;
 use ndarray_npy::write_npy;
 use onnx_zip::emit::{FORM_KEY, RECIPE_KEY};
+use onnx_zip::ir::Model;
 use onnx_zip::report::{ModelReport, Plan};
 use onnx_zip::verify::Verification;
 
-use crate::tool::{Tool, fashion, files, fixture, images, mnist, stdout};
+use crate::tool::{Tool, fashion, files, fixture, images, mnist, stderr, stdout};
 
 /// A folder with a joint model whose tasks are called `digits` and `clothes`.
 fn joint(form: &str) -> Tool {
@@ -204,6 +205,40 @@ fn a_recipe_may_be_left_out_and_a_damaged_one_is_refused() {
             assert!(error.contains(word), "{error}");
         }
     }
+}
+
+#[test]
+fn operators_that_another_program_has_changed_are_noticed() {
+    let tool = joint("heads");
+    let written = onnx_zip::onnx::load(&tool.path("joint.onnx")).unwrap();
+    let extracted = |model: &Model| {
+        tool.write("changed.onnx", &onnx_zip::onnx::encode(model).unwrap());
+        let output =
+            tool.run(0, &["extract", "changed.onnx", "--task", "digits", "-o", "digits.onnx"]);
+        let split = tool.run(0, &["split", "changed.onnx", "-o", "tasks"]);
+        let remark = "another program has changed the operators";
+        let [first, second] = [output, split].map(|output| stderr(&output).contains(remark));
+        assert_eq!(first, second);
+        first
+    };
+    let mut trained = written.clone();
+    trained.metadata.insert("note".into(), "trained".into());
+    let ids: Vec<_> = trained.graph.values().map(|(id, _)| id).collect();
+    for id in ids {
+        let tensor = trained.graph.initializer(id).filter(|t| !t.dims.is_empty());
+        if let Some(numbers) = tensor.filter(|t| t.dtype.is_float()).map(|t| t.to_f32().unwrap()) {
+            let half = onnx_zip::ir::Tensor::from_f32(&numbers.mapv(|v| v / 2.0));
+            trained.graph.set_initializer(id, half);
+        }
+    }
+    assert!(!extracted(&written) && !extracted(&trained));
+    let mut changed = written;
+    let relus = changed.graph.nodes().filter(|(_, node)| node.is("Relu"));
+    let relu = relus.map(|(id, _)| id).next().unwrap();
+    changed.graph.edit_node(relu, |node| node.op = "Sigmoid".to_owned());
+    assert!(extracted(&changed));
+    let both = ["merge", "changed.onnx", "-o", "again.onnx", "--share", "0", "--no-compare"];
+    assert!(stderr(&tool.run(0, &both)).contains("has changed the operators"));
 }
 
 #[test]

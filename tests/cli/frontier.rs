@@ -39,7 +39,11 @@ fn a_curve_falls_from_all_that_is_shared_and_its_points_are_plans() {
     );
     let page = fs::read_to_string(tool.path("c.html")).unwrap();
     let card = fs::read_to_string(tool.path("c.md")).unwrap();
-    assert!(card.contains("| latency | |") && card.contains("| 1.00 | originals |"), "{card}");
+    assert!(
+        card.contains("| latency | layers with weights of their own | |")
+            && card.contains("| 1.00 |  | originals |"),
+        "{card}"
+    );
     for view in [&text, &card, &page] {
         assert!(view.contains(" samples per task"), "{view}");
     }

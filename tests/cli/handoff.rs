@@ -49,7 +49,7 @@ fn an_import_needs_what_training_leaves_behind() {
     let tool = Tool::new();
     tool.merge(&["--quiet"]);
     let error = tool.refused(&["import", "training", "-o", "x.onnx"]);
-    assert!(error.contains("retrain --export"), "{error}");
+    assert!(error.contains("retraining with --export"), "{error}");
     exported(&tool);
     let error = tool.refused(&["import", "training", "-o", "x.onnx"]);
     assert!(error.contains("run train.py"), "{error}");

@@ -185,5 +185,5 @@ fn a_wrong_value_in_a_plan_is_said_to_be_there() {
     assert_ne!(text, wrong);
     fs::write(tool.path("wrong.toml"), wrong).unwrap();
     let said = tool.refused(&["merge", "--plan", "wrong.toml", "-o", "b.onnx"]);
-    assert!(said.contains("wrong.toml: ") && said.contains("a share lies between"), "{said}");
+    assert!(said.contains("wrong.toml: ") && said.contains("a part lies between"), "{said}");
 }

@@ -1,14 +1,22 @@
 //! Laws on parameters beside those of layers: filters of one channel, products over tokens, and tables.
 
+use std::collections::BTreeSet;
+
+use onnx_zip::align::TaskId;
 use onnx_zip::emit::{self, EmitOptions};
 use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Attribute, DataType, Model, Tensor, ValueId};
 use onnx_zip::mtz::joint::JointModel;
 use onnx_zip::mtz::matching::Share;
 use onnx_zip::mtz::options::{Budget, MergeOptions};
+use onnx_zip::mtz::plan::{common_tables, file_bytes, predict_sharing};
+use onnx_zip::zipper::{self, Input};
 
 use crate::exact::{batch, check, run, samples};
 use crate::support;
+
+/// The tables of [`tables`].
+const TABLES: [&str; 4] = ["scale", "shift", "places", "slopes"];
 
 /// Parameters of the last layer of each net, which stays its task's own.
 const HEAD: usize = 5 * 6 + 5;
@@ -217,11 +225,52 @@ fn tables_that_have_nothing_in_common_stay() {
     assert!((energy(&scale[0]) / energy(&scale[1]) - 1.0).abs() < 1e-6);
 }
 
+/// Names of the second net's tables that a plan expects to be stored with those of the first.
+fn planned(nets: [Model; 2]) -> BTreeSet<String> {
+    let inputs = nets.into_iter().zip(["a", "b"]);
+    let inputs = inputs.map(|(model, name)| Input { name: name.to_owned(), model }).collect();
+    let prepared = zipper::prepare(inputs).unwrap();
+    let budget = Budget::uniform(Share::Fraction(1.0));
+    let (joint, alignment) = (&prepared.joint, &prepared.alignment);
+    let (prediction, shared) = predict_sharing(joint, alignment, &budget, true).unwrap();
+    let common = common_tables(&shared, alignment).unwrap();
+    let file = |tables| file_bytes(joint, alignment, &prediction.sizes, tables).unwrap();
+    let graph = joint.task(TaskId(1)).graph();
+    let bytes = |(_, table): &(TaskId, _)| graph.initializer(*table).unwrap().data.len() as u64;
+    assert_eq!(file(&BTreeSet::new()) - file(&common), common.iter().map(bytes).sum::<u64>());
+    assert!(common.iter().all(|(task, _)| *task == TaskId(1)));
+    common.into_iter().map(|(_, table)| graph.value(table).name.clone()).collect()
+}
+
+/// The same of a merge: tables with the same numbers, in whatever order.
+fn merged(nets: [Model; 2]) -> BTreeSet<String> {
+    let joint = merge(nets, 1.0);
+    let sorted = |tensor: &Tensor| {
+        let mut numbers: Vec<f64> = tensor.to_f64().unwrap().into_iter().collect();
+        numbers.sort_by(f64::total_cmp);
+        numbers
+    };
+    let is_common = |name: &str| {
+        let both = stored(&joint, name);
+        sorted(&both[0]) == sorted(&both[1])
+    };
+    TABLES.into_iter().filter(|name| is_common(name)).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_plan_knows_which_tables_are_stored_once() {
+    let net = tables(1);
+    let (close, far) = ([net.clone(), moved(&net)], [1, 2].map(tables));
+    assert_eq!(planned(close.clone()), TABLES.map(str::to_owned).into());
+    assert_eq!(merged(close), TABLES.map(str::to_owned).into());
+    assert_eq!(planned(far.clone()), merged(far));
+}
+
 #[test]
 fn a_part_of_the_neurons_leaves_tables_to_the_tasks() {
     let nets = [1, 2].map(tables);
     let joint = merge(nets, 0.5);
-    let batch = batch(joint.task(onnx_zip::align::TaskId(0)).model());
+    let batch = batch(joint.task(TaskId(0)).model());
     let wanted: Vec<_> = joint.tasks().iter().map(|task| run(task.model(), &batch)).collect();
     check(&joint, &batch, &wanted, "tables");
     let places = stored(&joint, "places");

@@ -77,7 +77,7 @@ impl Merger {
         for backend in self.options.runtime.all(first)? {
             match backend.load(ModelSource::Bytes(&model)) {
                 Ok(_) => return Ok(()),
-                Err(error) => refusals.push(format!("{}: {error}", backend.describe())),
+                Err(error) => refusals.push(format!("{}: {}", backend.describe(), error.fault())),
             }
         }
         let message = format!("no runtime here reads weights of {} bits", bits.count());

@@ -24,7 +24,7 @@ use super::structure::structure;
 use super::verdict::{Place, failed};
 use super::{inputs, output};
 use crate::calib::data::Dataset;
-use crate::emit::{RECIPE_KEY, emit};
+use crate::emit::{RECIPE_KEY, STRUCTURE_KEY, emit};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::JointModel;
@@ -83,6 +83,7 @@ pub struct Merger {
     pub(super) replay: Replay,
     sharding: Option<Sharding>,
     program: Vec<OsString>,
+    rejected: Option<PathBuf>,
 }
 
 /// Output files of a merge.
@@ -172,6 +173,13 @@ impl Merger {
         self
     }
 
+    /// Keeps a joint model that fails its verification in the file `path`.
+    #[must_use]
+    pub fn keep_rejected(mut self, path: impl Into<PathBuf>) -> Self {
+        self.rejected = Some(path.into());
+        self
+    }
+
     /// Plans the merge without data. Layers are as a plan that is followed says.
     ///
     /// # Errors
@@ -200,7 +208,7 @@ impl Merger {
         let merged = self.merge_into(&Destination::new(&output), progress)?;
         if !merged.passed {
             let failures = merged.report.verification.map(|v| v.failures).unwrap_or_default();
-            return Err(failed(&failures));
+            return Err(failed(&failures, self.rejected.as_deref()));
         }
         Ok(Joint::in_folder(folder, output, Some(merged)))
     }
@@ -333,7 +341,7 @@ impl Merger {
     pub(super) fn emitted(&self, joint: &JointModel) -> Result<Model> {
         let mut model = emit(joint, &self.options.form.emit())?;
         if self.options.form.no_recipe {
-            model.metadata.remove(RECIPE_KEY);
+            model.metadata.retain(|key, _| ![RECIPE_KEY, STRUCTURE_KEY].contains(&key.as_str()));
         }
         Ok(model)
     }
@@ -353,7 +361,8 @@ impl Merger {
         let others = || to.reports.iter().map(PathBuf::as_path).chain([to.output]);
         others().try_for_each(|path| output::check(path, &inputs))?;
         output::check_distinct(others().chain(plan))?;
-        Place::new(to.output, to.keep_rejected, &inputs)
+        let place = Place::new(to.output, to.keep_rejected, &inputs)?;
+        place.rejecting_into(self.rejected.as_deref(), &inputs)
     }
 
     /// The files that a merge reads, without the plan that it follows.

@@ -204,7 +204,7 @@ impl Facts<'_> {
         warnings.extend(apart(&self.structure, reasons));
         let reasons = self.outcome.sites.iter().map(|site| site.reason.as_ref());
         warnings.extend(at_outputs(reasons).map(|hint| hint.in_flags()));
-        warnings.extend(Loaded::defaults_of(&self.loaded));
+        warnings.extend(Loaded::notes_of(&self.loaded));
         let names = self.loaded.iter().map(|model| model.name.as_str());
         warnings.extend(decidable_of(&self.structure, names));
         if self.merger.is_made_up() && self.outcome.sites.iter().any(SiteRecord::loses) {

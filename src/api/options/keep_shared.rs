@@ -71,10 +71,12 @@ pub(super) fn fraction(text: &str) -> Result<f64, String> {
         Some(percent) => percent.trim().parse().map(|p: f64| p / 100.0),
         None => text.parse(),
     };
-    value
-        .ok()
-        .filter(|part| (0.0..=1.0).contains(part))
-        .ok_or_else(|| "a share lies between 0 and 1, or 0% and 100%".to_owned())
+    let number: Option<f64> = value.ok();
+    number.filter(|part| (0.0..=1.0).contains(part)).ok_or_else(|| {
+        let meant = number.filter(|n| (1.0..=100.0).contains(n) && !text.ends_with('%'));
+        let hint = meant.map(|n| format!("; for {n} percent, write {n}%")).unwrap_or_default();
+        format!("a part lies between 0 and 1, or 0% and 100%{hint}")
+    })
 }
 
 pub(super) fn cost(text: &str) -> Result<f64, String> {
@@ -105,6 +107,22 @@ mod tests {
     fn what_cannot_be_meant_is_refused() {
         for text in ["fc1", "=3", "fc1=", "fc1=1.5", "fc1=-1", "fc1=101%", "fc1=e-1", "fc[=3"] {
             assert_eq!(text.parse::<KeepShared>().unwrap_err().kind(), ErrorKind::Usage, "{text}");
+        }
+    }
+
+    #[test]
+    fn percents_without_their_sign_are_told() {
+        let bounds = "a part lies between 0 and 1, or 0% and 100%";
+        assert_eq!((fraction("60%"), fraction("1")), (Ok(0.6), Ok(1.0)));
+        for (text, hint) in [
+            ("60", "; for 60 percent, write 60%"),
+            ("2.5", "; for 2.5 percent, write 2.5%"),
+            ("101", ""),
+            ("160%", ""),
+            ("-3", ""),
+            ("all", ""),
+        ] {
+            assert_eq!(fraction(text), Err(format!("{bounds}{hint}")), "{text}");
         }
     }
 

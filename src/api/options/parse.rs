@@ -9,7 +9,8 @@ pub(super) fn choices<T: Clone + Send + Sync + 'static>(
     let rows: Vec<_> = rows.into_iter().collect();
     let names = rows.iter().map(|(name, _, help)| PossibleValue::new(*name).help(*help));
     PossibleValuesParser::new(names.collect::<Vec<_>>()).try_map(move |name| {
-        let row = rows.iter().find(|(own, ..)| *own == name);
+        // Arguments may take names in capitals, too.
+        let row = rows.iter().find(|(own, ..)| own.eq_ignore_ascii_case(&name));
         row.map(|(_, value, _)| value.clone()).ok_or_else(|| format!("'{name}' is no choice"))
     })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 #[cfg(feature = "cli")]
-use super::parse;
+use super::parse::{self, choices};
 use crate::calib::data::{DataOptions, Layout, Resize, Scale, SoundSteps};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::naming::counted;
@@ -43,8 +43,10 @@ pub struct SampleOptions {
     /// [default: the model's size]
     #[cfg_attr(feature = "cli", arg(long, value_name = "WxH"))]
     pub resize: Option<Resize>,
-    /// Channel order of stored images, if their shape is ambiguous: nchw or nhwc
-    #[cfg_attr(feature = "cli", arg(long, value_name = "LAYOUT"))]
+    /// Channel order of stored images, if their shape is ambiguous
+    #[cfg_attr(feature = "cli", arg(
+        long, value_name = "LAYOUT", ignore_case = true,
+        value_parser = choices(Layout::ALL.map(|(layout, name, help)| (name, layout, help)))))]
     pub layout: Option<Layout>,
     /// Use only this part of the data, e.g. test for the arrays test_images and test_labels, or for files
     /// called test-00000.parquet

@@ -166,7 +166,7 @@ fn rows(joint: &JointModel) -> HashMap<Vec<usize>, (usize, usize)> {
 }
 
 /// Whether a constant is small and not a weight.
-fn is_inline(tensor: &Tensor) -> bool {
+pub(in crate::emit) fn is_inline(tensor: &Tensor) -> bool {
     let is_vector = !tensor.is_empty() && !tensor.dims.is_empty();
     tensor.len() <= INLINE && !(is_vector && tensor.dtype.is_float())
 }

@@ -1,8 +1,8 @@
 //! The size of a joint model's file, as far as it follows from structure.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::align::Alignment;
+use crate::align::{Alignment, TaskId};
 use crate::canon::filled;
 use crate::couple::{CoupledLayer, Coupling, LayerId};
 use crate::error::Result;
@@ -13,14 +13,20 @@ use crate::ops::LayerKind;
 
 use super::sizes::Sizes;
 
-/// Predicts the bytes of the file of a joint model from its nets and the predicted `sizes`.
+/// Predicts the bytes of the file of a joint model from its nets and the predicted `sizes`. The `tables` are stored with
+/// those of another task.
 ///
 /// Weights that change are stored in as few bits as those that they replace. Nodes count once per task, as they
 /// are written: the models' files may hold notes about them. The recipe does not count.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::Format`] if a net is not well formed.
-pub fn file_bytes(joint: &JointModel, alignment: &Alignment, sizes: &Sizes) -> Result<u64> {
+pub fn file_bytes(
+    joint: &JointModel,
+    alignment: &Alignment,
+    sizes: &Sizes,
+    tables: &BTreeSet<(TaskId, ValueId)>,
+) -> Result<u64> {
     let (mut total, mut equal) = (Parts::default(), 0);
     let mut known = HashSet::new();
     for (task, net) in joint.task_ids().zip(joint.tasks()) {
@@ -35,7 +41,8 @@ pub fn file_bytes(joint: &JointModel, alignment: &Alignment, sizes: &Sizes) -> R
         for (value, tensor) in constants.filter(|(id, _)| is_written(*id)) {
             let own = stored_bytes(graph, value);
             stored += own;
-            if copies.contains(&value) || computed.contains(&value) {
+            let is_common = tables.contains(&(task, value));
+            if is_common || copies.contains(&value) || computed.contains(&value) {
                 continue;
             }
             let Some(layer) = owners.get(&value) else {

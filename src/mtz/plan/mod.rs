@@ -13,6 +13,7 @@ pub mod ranks;
 mod savings;
 mod similar_inputs;
 mod sizes;
+mod tables;
 mod units;
 mod unsharing;
 
@@ -23,8 +24,9 @@ pub(crate) use input_matching::{
     InputGroup, PlanState, UnmatchedInputs, settle_inputs, share_inputs,
 };
 pub use peak::{Means, Peak, allowed, compared, peak, stays_loaded};
-pub use prediction::{Prediction, SitePlan, predict};
+pub use prediction::{Prediction, SitePlan, predict, predict_sharing};
 pub(crate) use producers::{Producers, consumed_before_produced, consumers};
 pub(crate) use similar_inputs::similar_inputs;
 pub use sizes::{Sizes, sizes};
+pub use tables::common_tables;
 pub(crate) use units::units_like;

@@ -75,6 +75,19 @@ pub fn predict(
     budget: &Budget,
     targets: bool,
 ) -> Result<Prediction> {
+    predict_sharing(joint, alignment, budget, targets).map(|(prediction, _)| prediction)
+}
+
+/// [`predict`], and the joint model with the predicted sharing.
+///
+/// # Errors
+/// As [`predict`].
+pub fn predict_sharing(
+    joint: &JointModel,
+    alignment: &Alignment,
+    budget: &Budget,
+    targets: bool,
+) -> Result<(Prediction, JointModel)> {
     let mut joint = joint.clone();
     let mut settled = SettledGroups::of(&joint);
     let mut sites = Vec::new();
@@ -118,7 +131,7 @@ pub fn predict(
         let keeps = budget.keeps_bias(joint.layer(layer));
         Ok(!keeps || joint.shares_bias(layer)?)
     })?;
-    Ok(Prediction { sites, sizes })
+    Ok((Prediction { sites, sizes }, joint))
 }
 
 /// Pairs the first channels of each layer with those of the layers before. Pairs from another layer

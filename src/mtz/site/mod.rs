@@ -18,4 +18,4 @@ pub(crate) use layers::{
 pub use record::{OWN_WEIGHTS, SiteRecord};
 pub(crate) use selection::{SiteSelection, unshareable};
 pub(crate) use settled::SettledGroups;
-pub(crate) use tables::{Tables, corresponding_tables};
+pub(crate) use tables::{Agreement, Numbers, Tables, agreement, corresponding_tables, numbers};

@@ -5,7 +5,9 @@
 //! the products of mixers, which run over tokens beside the channels. Tables correspond by the channels they meet.
 //! Vectors with one number per channel stay each task's own, as biases per task do.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use ndarray::{ArrayD, Axis};
 
 use crate::align::{Alignment, TaskChannel, TaskId};
 use crate::couple::{ChannelAxis, Coupling};
@@ -16,6 +18,10 @@ use crate::ops::{Expand, Flow, Operand, is_parameter};
 
 /// Operators that combine a table with channels, beside those with parameters.
 const ARITHMETIC: &[&str] = &["Add", "Sub", "Mul"];
+
+/// Tables stay each task's own if what differs from their mean is more than this part of their energy. Independent
+/// numbers around zero have half of it, scales near one a small part.
+const FAR: f64 = 0.1;
 
 /// A table of one task.
 #[derive(Debug, Clone)]
@@ -33,6 +39,22 @@ type Role = (String, usize, Vec<usize>, Option<usize>, Vec<usize>);
 
 /// Corresponding tables, with the task of each.
 pub(crate) type Tables = Vec<(TaskId, Table)>;
+
+/// The numbers of one task's table, with the place of each entry's neuron in the first task's table.
+pub(crate) struct Numbers {
+    all: ArrayD<f64>,
+    pub(crate) places: Vec<usize>,
+}
+
+/// What corresponding tables have in common.
+pub(crate) enum Agreement {
+    /// They are equal.
+    Same,
+    /// This is their mean, in the order of the first task's channels.
+    Near(ArrayD<f64>),
+    /// Their mean is far from them.
+    None,
+}
 
 /// All corresponding tables of several tasks. Tables of one role correspond in their order, if all tasks have equally
 /// many of them.
@@ -176,4 +198,64 @@ impl Table {
     pub(crate) fn neurons(&self, joint: &JointModel) -> Option<Vec<Neuron>> {
         self.channels.iter().map(|channel| joint.neuron(*channel)).collect()
     }
+}
+
+/// The numbers of corresponding tables; `None` if their channels are not all paired with each other.
+///
+/// # Errors
+/// As [`crate::ir::Tensor::to_f64`].
+pub(crate) fn numbers(joint: &JointModel, tables: &Tables) -> Result<Option<Vec<Numbers>>> {
+    let mut first: HashMap<Neuron, usize> = HashMap::new();
+    let mut found = Vec::new();
+    for (task, table) in tables {
+        let Some(neurons) = table.neurons(joint) else { return Ok(None) };
+        if first.is_empty() {
+            first = neurons.iter().copied().zip(0..).collect();
+        }
+        let places = neurons.iter().map(|neuron| first.get(neuron).copied()).collect();
+        let places: Option<Vec<usize>> = places;
+        let tensor = joint.task(*task).graph().initializer(table.value);
+        let (Some(places), Some(tensor)) = (places, tensor) else { return Ok(None) };
+        // Channels that stand on the axis several times have no single place.
+        if first.len() != places.len() {
+            return Ok(None);
+        }
+        found.push(Numbers { all: tensor.to_f64()?, places });
+    }
+    Ok(Some(found))
+}
+
+/// What corresponding tables have in common; `weight` is the part of each task in the mean.
+pub(crate) fn agreement(
+    tables: &Tables,
+    numbers: &[Numbers],
+    weight: impl Fn(TaskId) -> f64,
+) -> Agreement {
+    let ordered: Vec<ArrayD<f64>> =
+        tables.iter().zip(numbers).map(|((_, table), own)| in_order(own, table.axis)).collect();
+    if ordered.windows(2).all(|pair| pair[0] == pair[1]) {
+        return Agreement::Same;
+    }
+    let total: f64 = tables.iter().map(|(task, _)| weight(*task)).sum();
+    let Some(shape) = ordered.first().map(|own| own.raw_dim()).filter(|_| total > 0.0) else {
+        return Agreement::None;
+    };
+    let mut mean = ArrayD::zeros(shape);
+    for ((task, _), own) in tables.iter().zip(&ordered) {
+        mean.scaled_add(weight(*task) / total, own);
+    }
+    let energy = |numbers: &ArrayD<f64>| numbers.iter().map(|v| v * v).sum::<f64>();
+    let differs: f64 = ordered.iter().map(|own| energy(&(own - &mean))).sum();
+    match differs > FAR * ordered.iter().map(energy).sum::<f64>() {
+        true => Agreement::None,
+        false => Agreement::Near(mean),
+    }
+}
+
+/// The numbers in the order of the first task's channels.
+fn in_order(numbers: &Numbers, axis: Option<usize>) -> ArrayD<f64> {
+    let Some(axis) = axis else { return numbers.all.clone() };
+    let mut order = vec![0; numbers.places.len()];
+    numbers.places.iter().enumerate().for_each(|(own, place)| order[*place] = own);
+    numbers.all.select(Axis(axis), &order)
 }

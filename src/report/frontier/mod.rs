@@ -7,8 +7,11 @@ mod tables;
 use serde::{Deserialize, Serialize};
 
 use super::Picture;
-use super::format::{each, small};
+use super::format::{each, percent_to, small};
 use crate::naming::counted;
+
+/// Limit of decimals of a size.
+const MOST_DECIMALS: usize = 4;
 
 /// The loss of a net's outputs against its original.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -134,6 +137,16 @@ impl Frontier {
         }
     }
 
+    /// A size as a percentage, with as few decimals as tell the points apart whose sizes differ.
+    fn percent(&self, size: f64) -> String {
+        let differ = |decimals: &usize| {
+            let text = |point: &FrontierRecord| percent_to(point.size, *decimals);
+            let mut pairs = self.points.windows(2);
+            pairs.all(|pair| pair[0].size == pair[1].size || text(&pair[0]) != text(&pair[1]))
+        };
+        percent_to(size, (1..MOST_DECIMALS).find(differ).unwrap_or(MOST_DECIMALS))
+    }
+
     /// Whether times were measured.
     fn has_latency(&self) -> bool {
         self.points.iter().any(|p| p.latency.is_some())
@@ -152,5 +165,59 @@ impl Frontier {
         } else {
             Measure::Deviation
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn curve(sizes: &[f64]) -> Frontier {
+        let own = |at: usize| (0..at).map(|layer| format!("conv{layer}")).collect();
+        let task = FrontierTask {
+            name: "a".to_owned(),
+            path: "a.onnx".to_owned(),
+            bytes: 10,
+            parameters: 10,
+            samples: 10,
+            original: TaskLoss::default(),
+        };
+        let point = |(at, size): (usize, &f64)| FrontierRecord {
+            size: *size,
+            parameters: 5,
+            bytes: 5,
+            tasks: vec![TaskLoss::default()],
+            loss: 0.0,
+            latency: None,
+            own: own(at),
+            knee: false,
+            plan: String::new(),
+            picture: Picture::default(),
+        };
+        Frontier {
+            schema: 1,
+            tool: "onnx-zip".to_owned(),
+            runtime: "tract".to_owned(),
+            tasks: vec![task],
+            points: sizes.iter().enumerate().map(point).collect(),
+            seconds: 1.0,
+        }
+    }
+
+    #[test]
+    fn points_of_different_sizes_are_not_printed_alike() {
+        for (sizes, wanted) in [
+            (&[0.5058, 0.5353, 1.0][..], ["50.6 %", "53.5 %", "100.0 %"]),
+            (&[0.50581, 0.50641, 1.0], ["50.58 %", "50.64 %", "100.00 %"]),
+            (&[0.50581, 0.50582, 0.50582], ["50.581 %", "50.582 %", "50.582 %"]),
+        ] {
+            let curve = curve(sizes);
+            let found: Vec<String> = sizes.iter().map(|size| curve.percent(*size)).collect();
+            assert_eq!(found, wanted);
+            for table in [curve.text(), curve.markdown()] {
+                assert!(wanted.iter().all(|size| table.contains(size)), "{table}");
+            }
+        }
+        assert!(curve(&[0.5, 0.6, 0.7]).markdown().contains("| conv0, conv1 |"));
     }
 }

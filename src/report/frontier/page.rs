@@ -5,7 +5,7 @@ use maud::{Markup, html as page};
 use super::{Frontier, FrontierRecord, Measure};
 use crate::naming::counted;
 use crate::report::chart::{Axis, Series, Spot, chart};
-use crate::report::format::{bytes, count, error, percent, seconds, small};
+use crate::report::format::{bytes, count, error, seconds, small};
 use crate::report::html::whole;
 use crate::report::picture::{COLOURS, drawing};
 
@@ -31,7 +31,7 @@ impl Frontier {
             }
             @for (at, point) in (1..).zip(&self.points) {
                 details id=(format!("plan-{at}")) {
-                    summary { "Point " (at) ": " (percent(point.size)) @if point.knee { " (knee)" } }
+                    summary { "Point " (at) ": " (self.percent(point.size)) @if point.knee { " (knee)" } }
                     pre { (point.plan) }
                 }
             }
@@ -49,11 +49,11 @@ fn summary(curve: &Frontier, knee: Option<&FrontierRecord>) -> Markup {
     let measure = curve.measure();
     page! {
         p.summary {
-            (counted(curve.points.len(), "joint model")) ", from " (percent(curve.points.first().map_or(1.0, |p| p.size)))
-            " of all models' parameters on. The knee is at " strong { (percent(knee.size)) } "."
+            (counted(curve.points.len(), "joint model")) ", from " (curve.percent(curve.points.first().map_or(1.0, |p| p.size)))
+            " of all models' parameters on. The knee is at " strong { (curve.percent(knee.size)) } "."
         }
         div.cards {
-            div.card { span.figure { (percent(knee.size)) } span { "of the parameters, at the knee" } }
+            div.card { span.figure { (curve.percent(knee.size)) } span { "of the parameters, at the knee" } }
             div.card { span.figure { (bytes(knee.bytes)) } span { "file" } }
             @for (task, (before, after)) in curve.tasks.iter().zip(
                 curve.tasks.iter().map(|t| measure.of(&t.original)).zip(knee.tasks.iter().map(|t| measure.of(t)))) {
@@ -83,7 +83,7 @@ fn curve(curve: &Frontier) -> Markup {
             name,
             measure.name(),
             error(y),
-            percent(point.size),
+            curve.percent(point.size),
             bytes(point.bytes)
         );
         Some(Spot { x: point.size, y, title, marked: point.knee })
@@ -119,7 +119,7 @@ fn table(curve: &Frontier) -> Markup {
             }
             @for point in &curve.points {
                 tr.knee[point.knee] {
-                    td.number { (percent(point.size)) } td.number { (count(point.parameters)) }
+                    td.number { (curve.percent(point.size)) } td.number { (count(point.parameters)) }
                     td.number { (bytes(point.bytes)) }
                     @for task in &point.tasks { td.number { (measure.of(task).map_or("–".into(), error)) } }
                     @if latency {
@@ -129,7 +129,7 @@ fn table(curve: &Frontier) -> Markup {
                 }
             }
             tr {
-                td.number { "100.0 %" }
+                td.number { (curve.percent(1.0)) }
                 td.number { (count(curve.tasks.iter().map(|t| t.parameters).sum())) }
                 td.number { (bytes(curve.tasks.iter().map(|t| t.bytes).sum())) }
                 @for task in &curve.tasks {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::Frontier;
 use crate::naming::{is_active, lines, shown};
-use crate::report::format::{bytes, count, error, percent, seconds};
+use crate::report::format::{bytes, count, error, seconds};
 use crate::report::table::{Left, Right, Table};
 
 impl Frontier {
@@ -25,7 +25,7 @@ impl Frontier {
         let mut table = Table::new(columns);
         for (at, point) in (1..).zip(&self.points) {
             let mut row = vec![at.to_string()];
-            row.extend([count(point.parameters), percent(point.size), bytes(point.bytes)]);
+            row.extend([count(point.parameters), self.percent(point.size), bytes(point.bytes)]);
             row.extend(point.tasks.iter().map(|t| measure.of(t).map_or("–".into(), error)));
             row.extend(latency.then(|| point.ratio()));
             row.push(point.own.len().to_string());
@@ -33,7 +33,7 @@ impl Frontier {
             table.row(row);
         }
         let mut row = vec![String::new(), count(self.tasks.iter().map(|t| t.parameters).sum())];
-        row.extend([percent(1.0), bytes(self.tasks.iter().map(|t| t.bytes).sum())]);
+        row.extend([self.percent(1.0), bytes(self.tasks.iter().map(|t| t.bytes).sum())]);
         row.extend(self.tasks.iter().map(|t| measure.of(&t.original).map_or("–".into(), error)));
         row.extend(latency.then(|| "1.00".to_owned()));
         row.extend([String::new(), "originals".to_owned()]);
@@ -87,16 +87,18 @@ impl Frontier {
             .map(|name| format!("{}, {}", super::super::card::plain(name), measure.name()))
             .collect();
         heads.extend(latency.then(|| "latency".to_owned()));
+        heads.push("layers with weights of their own".to_owned());
         let _ = writeln!(out, "| size | parameters | file | {} | |", heads.join(" | "));
         let _ = writeln!(out, "|{}", "---|".repeat(heads.len() + 4));
         for point in &self.points {
             let mut losses: Vec<String> =
                 point.tasks.iter().map(|t| measure.of(t).map_or("–".into(), error)).collect();
             losses.extend(latency.then(|| point.ratio()));
+            losses.push(super::super::card::plain(&point.own.join(", ")));
             let _ = writeln!(
                 out,
                 "| {} | {} | {} | {} | {} |",
-                percent(point.size),
+                self.percent(point.size),
                 count(point.parameters),
                 bytes(point.bytes),
                 losses.join(" | "),
@@ -106,9 +108,11 @@ impl Frontier {
         let mut before: Vec<String> =
             self.tasks.iter().map(|t| measure.of(&t.original).map_or("–".into(), error)).collect();
         before.extend(latency.then(|| "1.00".to_owned()));
+        before.push(String::new());
         let _ = writeln!(
             out,
-            "| 100.0 % | {} | {} | {} | originals |",
+            "| {} | {} | {} | {} | originals |",
+            self.percent(1.0),
             count(self.tasks.iter().map(|t| t.parameters).sum()),
             bytes(self.tasks.iter().map(|t| t.bytes).sum()),
             before.join(" | ")

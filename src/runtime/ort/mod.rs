@@ -17,6 +17,7 @@ use ::ort::logging::LogLevel;
 
 pub use self::library::look_in;
 use self::library::{Place, Surroundings};
+use super::remedy::next_step;
 use super::shield::shielded;
 use super::{
     Backend, Device, ModelSource, Opened, Recurrence, RuntimeChoice, RuntimeOptions, Session, State,
@@ -199,7 +200,26 @@ fn failed<R>(error: ::ort::Error<R>) -> Error {
         .and_then(|(_, rest)| rest.splitn(3, " : ").nth(2))
         .unwrap_or(message);
     let what = what.split_once(" ; GPU=").map_or(what, |(failure, _)| failure);
-    Error::new(ErrorKind::Backend, format!("ONNX Runtime: {}", one_line(what)))
+    let what = one_line(&without_place(what));
+    Error::new(ErrorKind::Backend, format!("ONNX Runtime: {what}")).hint(next_step(&what, "tract"))
+}
+
+/// A message without the place in ONNX Runtime's source, if it names one:
+/// `/onnxruntime_src/…/model.cc:256 Model::Model(…) what happened`.
+fn without_place(text: &str) -> String {
+    let Some((before, place)) = text.split_once("/onnxruntime_src/") else {
+        return text.to_owned();
+    };
+    let Some((_, inside)) = place.split_once('(') else { return text.to_owned() };
+    let mut open = 1usize;
+    let end = inside.find(|c: char| {
+        open = if c == '(' { open + 1 } else { open - usize::from(c == ')') };
+        open == 0
+    });
+    match end.and_then(|end| inside.get(end + 1..)) {
+        Some(rest) => format!("{before}{}", rest.trim_start().trim_start_matches("const ")),
+        None => text.to_owned(),
+    }
 }
 
 fn one_line(text: &str) -> String {
@@ -212,6 +232,18 @@ mod tests {
 
     fn demanding(path: &Path) -> Surroundings {
         Surroundings { option: Some(path.to_path_buf()), ..Default::default() }
+    }
+
+    #[test]
+    fn places_in_the_source_of_the_runtime_are_left_out() {
+        let failed = "Load model from a.onnx failed:";
+        let place = "/onnxruntime_src/onnxruntime/core/graph/model.cc:256 onnxruntime::Model::Model(onnx::ModelProto&&, \
+                     const std::function<void (int)>&) const ";
+        let said = "Unsupported model IR version: 99";
+        assert_eq!(without_place(&format!("{failed}{place}{said}")), format!("{failed}{said}"));
+        for text in [said, "/onnxruntime_src/a.cc:1 (", "/onnxruntime_src/a.cc"] {
+            assert_eq!(without_place(text), text);
+        }
     }
 
     #[test]

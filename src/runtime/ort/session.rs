@@ -163,7 +163,7 @@ pub(super) fn from_value(value: &DynValue, port: &Port) -> Result<HostArray> {
                 _ => Err(Error::new(
                     ErrorKind::Unsupported,
                     format!("output '{}' is {}, which is not handled", port.name, value.dtype()),
-                )),
+                ).hint("take this output off the model, or cast it to floats")),
             }
         };
     }

@@ -5,8 +5,17 @@ use super::*;
 fn refusal(backend: &dyn Backend, source: ModelSource<'_>) -> Error {
     match backend.load(source) {
         Ok(_) => panic!("{} takes a broken model", backend.name()),
-        Err(error) => error,
+        Err(error) => told(error),
     }
+}
+
+/// An error of a runtime, which says what to do next.
+fn told(error: Error) -> Error {
+    assert!(
+        error.kind() != ErrorKind::Backend || error.to_string() != error.fault().to_string(),
+        "{error}"
+    );
+    error
 }
 
 #[test]
@@ -23,7 +32,7 @@ fn inputs_that_do_not_fit_are_refused_alike() {
     each_backend(|backend| {
         let mut session = load(backend, &gemm_relu(n()));
         for (inputs, expected) in cases {
-            let error = session.run(inputs).unwrap_err();
+            let error = told(session.run(inputs).unwrap_err());
             assert_eq!(error.kind(), ErrorKind::Backend);
             assert!(error.to_string().contains(expected), "{}: {error}", backend.name());
         }
@@ -106,7 +115,7 @@ fn layers_that_do_not_fit_together_name_the_node() {
         // With open sizes, only a run may show the fault.
         let outcome = backend.load(ModelSource::Bytes(&model));
         let outcome = outcome.and_then(|mut session| session.run(&[("x", &ramp(&[1, 3]))]));
-        let error = outcome.unwrap_err();
+        let error = told(outcome.unwrap_err());
         assert!(error.to_string().contains("MatMul"), "{}: {error}", backend.name());
         assert!(error.to_string().contains("product"), "{}: {error}", backend.name());
     });
@@ -126,7 +135,7 @@ fn an_index_beyond_the_table_is_an_error() {
         .bytes();
     each_backend(|backend| {
         let ids: HostArray = array![7i64].into_dyn().into();
-        let error = load(backend, &model).run(&[("ids", &ids)]).unwrap_err();
+        let error = told(load(backend, &model).run(&[("ids", &ids)]).unwrap_err());
         assert_eq!(error.kind(), ErrorKind::Backend, "{error}");
     });
 }

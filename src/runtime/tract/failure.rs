@@ -3,6 +3,7 @@
 
 use tract_core::prelude::TractError;
 
+use super::super::remedy::next_step;
 use crate::error::{Error, ErrorKind};
 
 /// Characters that are shown.
@@ -16,9 +17,10 @@ pub(super) fn failed(error: TractError) -> Error {
         true => "it gives no reason".to_owned(),
         false => causes.join(": "),
     };
+    let hint = next_step(&text, "ort");
     let short: String = text.chars().take(ENOUGH).collect();
     let more = if short.len() < text.len() { "…" } else { "" };
-    Error::new(ErrorKind::Backend, format!("tract: {short}{more}"))
+    Error::new(ErrorKind::Backend, format!("tract: {short}{more}")).hint(hint)
 }
 
 /// The first line of a message, up to the first structure in the form of `Name { field: … }`.
@@ -39,7 +41,7 @@ mod tests {
     fn text(messages: &[&str]) -> String {
         let mut messages = messages.iter().rev().map(|message| (*message).to_owned());
         let first = TractError::msg(messages.next().unwrap());
-        failed(messages.fold(first, TractError::context)).to_string()
+        failed(messages.fold(first, TractError::context)).fault().to_string()
     }
 
     #[test]

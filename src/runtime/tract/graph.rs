@@ -48,7 +48,8 @@ pub(super) fn parse(source: ModelSource<'_>) -> Result<Parsed> {
     let graph = proto
         .graph
         .as_ref()
-        .ok_or_else(|| Error::new(ErrorKind::Backend, "tract: these bytes hold no ONNX graph"))?;
+        .ok_or_else(|| Error::new(ErrorKind::Backend, "tract: these bytes hold no ONNX graph"))
+        .map_err(|error| error.hint("give the binary .onnx file"))?;
     if let Some(node) = unknown_operator(&onnx, graph) {
         // Nodes may be nameless; outputs are not.
         let name = Some(&node.name).filter(|name| !name.is_empty()).or(node.output.first());
@@ -62,8 +63,10 @@ pub(super) fn parse(source: ModelSource<'_>) -> Result<Parsed> {
         return Err(Error::new(ErrorKind::Unsupported, message)
             .hint(Hint::from("use ").option_as("runtime", "ort")));
     }
-    let nothing_computes =
-        |name: &str| Error::new(ErrorKind::Backend, format!("tract: nothing computes '{name}'"));
+    let nothing_computes = |name: &str| {
+        Error::new(ErrorKind::Backend, format!("tract: nothing computes '{name}'"))
+            .hint("export the model again, and check it with onnx.checker")
+    };
     if let Some(name) = output_from_nowhere(graph) {
         return Err(nothing_computes(name));
     }

@@ -241,6 +241,7 @@ fn symbolic_shapes(inputs: &[Port], model: &InferenceModel) -> Result<Vec<Vec<TD
             shape(port).ok_or_else(|| {
                 let message = format!("tract: the rank of input '{}' is not known", port.name);
                 Error::new(ErrorKind::Backend, message)
+                    .hint(Hint::from("use ").option_as("runtime", "ort"))
             })
         })
         .collect()
@@ -298,7 +299,7 @@ fn from_tensor(tensor: &Tensor, port: &Port) -> Result<HostArray> {
                 other => return Err(Error::new(
                     ErrorKind::Unsupported,
                     format!("output '{}' is {other:?}, which is not handled", port.name),
-                )),
+                ).hint("take this output off the model, or cast it to floats")),
             }
         };
     }

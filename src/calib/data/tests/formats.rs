@@ -211,6 +211,19 @@ fn files_of_other_kinds_in_a_folder_are_noted() {
     assert!(note.ends_with("unused files of other kinds: 1 (.npz)"), "{note}");
 }
 
+#[cfg(feature = "parquet")]
+#[test]
+fn a_compression_that_is_not_read_is_named() {
+    let opened = Dataset::open(&fixture("gzip.parquet"), &[digits()], &DataOptions::default());
+    let error = opened.and_then(|data| data.batch(0..1)).map(|_| "samples").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Calibration);
+    let error = error.to_string();
+    assert!(
+        error.contains("compressed by GZIP") && error.contains("compression='zstd'"),
+        "{error}"
+    );
+}
+
 #[test]
 fn inputs_of_strings_cannot_be_fed() {
     let strings = port("text", DataType::STRING, &[1]);

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parquet::basic::{ConvertedType, LogicalType, Type as Physical};
+use parquet::basic::{CompressionCodec, ConvertedType, LogicalType, Type as Physical};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 
@@ -33,6 +33,15 @@ pub(super) const FORMAT: Format =
 
 /// Limit of rows that files may claim: each row takes eight bytes before anything is read.
 const MOST_ROWS: usize = 100_000_000;
+
+/// Compressions that are read. A page of the others takes memory without a limit, whatever its file claims.
+const READ: [CompressionCodec; 5] = [
+    CompressionCodec::UNCOMPRESSED,
+    CompressionCodec::SNAPPY,
+    CompressionCodec::ZSTD,
+    CompressionCodec::LZ4,
+    CompressionCodec::LZ4_RAW,
+];
 
 /// One file.
 struct Shard {
@@ -188,6 +197,7 @@ impl Column {
                 && kind(column, self.leaf.listed) == Some((self.leaf.kind, self.leaf.dtype))
         };
         let place = schema.columns().iter().position(own).ok_or_else(missing)?;
+        check_compression(shard, group, place)?;
         guarded(&shard.path, || {
             let group = shard.reader.get_row_group(group.index);
             group
@@ -206,6 +216,25 @@ impl Column {
     }
 }
 
+/// Checks that a column is compressed as columns are read.
+///
+/// # Errors
+/// [`ErrorKind::Calibration`] where it is not.
+fn check_compression(shard: &Shard, group: Group, place: usize) -> Result<()> {
+    let groups = shard.reader.metadata().row_groups();
+    let column = groups.get(group.index).and_then(|group| group.columns().get(place));
+    match column.map(|column| column.compression_codec()) {
+        Some(codec) if !READ.contains(&codec) => {
+            let path = shard.path.display();
+            let message = format!("{path} is compressed by {codec:?}, which is not read");
+            Err(Error::new(ErrorKind::Calibration, message).hint(
+                "write it again, compressed by ZSTD: pyarrow.parquet.write_table(table, file, compression='zstd')",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Runs a step of the reader, and turns a panic into an error about the file.
 fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     shielded("reading Parquet", work).map_err(|error| match error.kind() {
@@ -215,9 +244,6 @@ fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 fn damaged(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    let message = format!(
-        "{} is no whole file of Parquet, or compressed otherwise than by Snappy",
-        path.display()
-    );
+    let message = format!("{} is no whole file of Parquet", path.display());
     Error::new(ErrorKind::Calibration, message).because(error)
 }
