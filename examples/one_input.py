@@ -74,7 +74,7 @@ def draw(found: dict[str, list[Point]]) -> None:
     import matplotlib.pyplot as plt
 
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "onnx-zip", "font.size": 9})
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
     for axes, place, label in zip(panels, (2, 0), ("latency", "parameters")):
         for way, (style, words) in LINES.items():
             points = sorted((100 * p[place], rise(p[3])) for p in found[way])
@@ -83,7 +83,8 @@ def draw(found: dict[str, list[Point]]) -> None:
         axes.set_yscale("symlog", linthresh=0.2)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("rise of the mean test error, points")
-    panels[1].legend(fontsize=8)
+    labels = panels[0].get_legend_handles_labels()
+    figure.legend(*labels, loc="outside lower center", ncols=3, fontsize=8)
     figure.savefig(ROOT / "docs" / "images" / "one-input.svg", metadata={"Date": None})
 
 

@@ -25,7 +25,7 @@ from pairings import channels, correlations, ends, matched_by_activations, run
 from peers import DAMPING, Net
 
 # Shared parts of the channels, from the first stage to the last; the last number counts for all that follow.
-PARTS = [(0.5,), (0.75,), (0.9,), (1.0,), (1.0, 0.5, 0.25), (1.0, 0.75, 0.5), (1.0, 1.0, 0.5), (1.0, 1.0, 0.75)]
+PARTS = [(0.25,), (0.5,), (0.75,), (0.9,), (1.0,), (1.0, 0.5, 0.25), (1.0, 0.75, 0.5), (1.0, 1.0, 0.5), (1.0, 1.0, 0.75)]
 
 
 class Space(NamedTuple):
