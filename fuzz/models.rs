@@ -253,9 +253,7 @@ pub fn edit_recipe(model: &mut Model, edits: &[(Index, u8)]) {
 /// Restores a joint model, and emits its tasks and every form.
 pub fn restore(model: &Model) {
     let Ok(joint) = emit::restore(model) else { return };
-    for task in 0..joint.tasks().len() {
-        let _ = emit::emit_task(&joint, task);
-    }
+    let _ = emit::emit_tasks(&joint);
     for (_, form, _) in FORMS {
         let _ = emit::emit(&joint, &EmitOptions { form: *form, ..EmitOptions::default() });
     }

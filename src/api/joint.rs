@@ -174,9 +174,7 @@ impl Joint {
             let path = folder.join(format!("{}.onnx", task.name()));
             output::check_input(&path, &files)?;
         }
-        let models = (0..joint.tasks().len())
-            .map(|task| emit::emit_task(&joint, task))
-            .collect::<Result<Vec<_>>>()?;
+        let models = emit::emit_tasks(&joint)?;
         progress.check()?;
         let names = joint.tasks().iter().map(|task| task.name());
         let named: Vec<_> = models.iter().zip(names).collect();

@@ -71,6 +71,7 @@ mod resize;
 mod reversed;
 mod rewire;
 mod rounds;
+mod row_constants;
 mod row_parts;
 mod rows;
 mod runtime_names;

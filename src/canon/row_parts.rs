@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ir::{Attribute, Consumers, DataType, Graph, Node, NodeId, ValueId};
+use crate::ir::{Attribute, Consumers, DataType, Graph, Node, NodeId, Tensor, ValueId};
 use crate::ops::normal_axis;
 
 use super::types;
@@ -13,8 +13,10 @@ use super::types;
 /// Layers of one kind whose outputs are put together along the axis of their rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RowParts {
-    /// The layers; the concatenation is the only consumer of each.
+    /// The layers. The concatenation is the only consumer of each, or of what adds its bias.
     pub(super) layers: Vec<NodeId>,
+    /// The nodes behind products that add biases, with these, one per layer; empty if there are none.
+    pub(super) added: Vec<(NodeId, ValueId)>,
     /// Whether each row reads its own channel only.
     pub(super) is_depthwise: bool,
     /// The concatenation of the outputs, and a node that orders the rows behind it, if there is one.
@@ -39,18 +41,20 @@ struct View<'a> {
     readers: Consumers,
 }
 
-impl<'a> View<'a> {
+impl View<'_> {
     fn at(&self, concat: NodeId, node: &Node) -> Option<RowParts> {
         let graph = self.graph;
         let joined = node.output(0)?;
-        let layers =
-            node.inputs.iter().map(|v| graph.producer((*v)?)).collect::<Option<Vec<_>>>()?;
-        let is_alone = |id: &NodeId| self.is_inner(graph.node(*id).output(0));
+        let ends = node.inputs.iter().map(|value| self.layer_before((*value)?));
+        let (layers, added): (Vec<NodeId>, Vec<Option<(NodeId, ValueId)>>) =
+            ends.collect::<Option<Vec<_>>>()?.into_iter().unzip();
         let distinct: BTreeSet<&NodeId> = layers.iter().collect();
-        if layers.len() < 2 || distinct.len() < layers.len() || !layers.iter().all(is_alone) {
+        if layers.len() < 2 || distinct.len() < layers.len() {
             return None;
         }
-        let looks = layers.iter().map(|id| Look::of(graph, graph.node(*id)));
+        let looks = layers.iter().zip(&added);
+        let looks =
+            looks.map(|(id, added)| Look::of(graph, graph.node(*id), added.map(|(_, bias)| bias)));
         let looks: Vec<Look<'_>> = looks.collect::<Option<_>>()?;
         let first = looks.first()?;
         let rank = types::shape(self.typed, joined)?.len();
@@ -78,7 +82,23 @@ impl<'a> View<'a> {
         };
         let reads = |id: &NodeId| graph.node(*id).input(0) == Some(input);
         let fits = is_depthwise || layers.iter().all(reads);
-        fits.then_some(RowParts { layers, is_depthwise, join, input, rows })
+        let added = added.into_iter().flatten().collect();
+        fits.then_some(RowParts { layers, added, is_depthwise, join, input, rows })
+    }
+
+    /// The layer that makes a value for one reader, and a node behind it that adds a bias.
+    fn layer_before(&self, value: ValueId) -> Option<(NodeId, Option<(NodeId, ValueId)>)> {
+        let graph = self.graph;
+        let id = graph.producer(value).filter(|_| self.is_inner(Some(value)))?;
+        let node = graph.node(id);
+        if !node.is("Add") {
+            return Some((id, None));
+        }
+        let is_constant = |value: &&ValueId| graph.initializer(**value).is_some();
+        let bias = node.inputs.iter().flatten().find(is_constant)?;
+        let product = node.inputs.iter().flatten().find(|value| *value != bias)?;
+        let layer = graph.producer(*product)?;
+        graph.node(layer).is("MatMul").then_some((layer, Some((id, *bias))))
     }
 
     /// Whether one node alone reads a value, which is no output of the graph.
@@ -142,14 +162,14 @@ impl<'a> View<'a> {
 struct Look<'a> {
     op: &'a str,
     attributes: BTreeMap<&'a str, &'a Attribute>,
-    /// Type of each constant, with its extents but for that of rows.
-    constants: Vec<(DataType, Vec<usize>)>,
+    /// Type of each constant, with its extents but for that of rows, and whether it is a sum.
+    constants: Vec<(DataType, Vec<usize>, bool)>,
     is_depthwise: bool,
     rows: usize,
 }
 
 impl<'a> Look<'a> {
-    fn of(graph: &'a Graph, node: &'a Node) -> Option<Look<'a>> {
+    fn of(graph: &'a Graph, node: &'a Node, added: Option<ValueId>) -> Option<Look<'a>> {
         let is_conv = node.is("Conv") || node.is("ConvTranspose");
         let is_plain = node.is("MatMul") || node.is("Gemm") && node.int("transB", 0) == 1;
         if !is_conv && !is_plain || node.outputs.len() != 1 {
@@ -158,7 +178,7 @@ impl<'a> Look<'a> {
         let groups = usize::try_from(node.int("group", 1)).ok()?;
         let is_depthwise = groups != 1;
         let row_axis = row_axis(node, is_depthwise);
-        let weight = graph.initializer(node.input(1)?)?;
+        let (weight, _) = constant(graph, node.input(1)?)?;
         if !is_conv && weight.dims.len() != 2 {
             return None;
         }
@@ -167,8 +187,9 @@ impl<'a> Look<'a> {
             return None;
         }
         let mut constants = Vec::new();
-        for (slot, input) in node.inputs.iter().enumerate().skip(1) {
-            let tensor = graph.initializer((*input)?).filter(|_| !is_coded(graph, *input))?;
+        let inputs = node.inputs.iter().copied().chain(added.map(Some));
+        for (slot, input) in inputs.enumerate().skip(1) {
+            let (tensor, is_sum) = constant(graph, input?)?;
             let axis = if slot == 1 { row_axis } else { 0 };
             let is_bias = slot == 2 && tensor.dims == [rows];
             if slot > 1 && !is_bias {
@@ -178,7 +199,7 @@ impl<'a> Look<'a> {
             tensor.dtype.size()?;
             let mut dims = tensor.dims.clone();
             dims.remove(axis);
-            constants.push((tensor.dtype, dims));
+            constants.push((tensor.dtype, dims, is_sum));
         }
         let attributes = node.attributes.iter().map(|(name, value)| (name.as_str(), value));
         let attributes = attributes.filter(|(name, _)| *name != "group").collect();
@@ -198,7 +219,19 @@ pub(super) fn row_axis(node: &Node, is_depthwise: bool) -> usize {
     usize::from(node.is("MatMul") || node.is("ConvTranspose") && !is_depthwise)
 }
 
-/// Whether a constant is stored with codes, whose scales may belong to rows.
-fn is_coded(graph: &Graph, constant: Option<ValueId>) -> bool {
-    constant.is_some_and(|constant| graph.codes(constant).is_some())
+/// An initializer, or the first operand of a sum of two, and whether it is one.
+fn constant(graph: &Graph, value: ValueId) -> Option<(&Tensor, bool)> {
+    let summed = addends(graph, value);
+    let first = summed.map_or(value, |(_, [first, _])| first);
+    Some((graph.initializer(first)?, summed.is_some()))
+}
+
+/// The node that adds two initializers of equal shape, and these, if `sum` is its output.
+pub(super) fn addends(graph: &Graph, sum: ValueId) -> Option<(NodeId, [ValueId; 2])> {
+    let id = graph.producer(sum)?;
+    let node = graph.node(id);
+    let pair = [node.input(0)?, node.input(1)?];
+    let [first, second] = pair.map(|value| graph.initializer(value));
+    let fits = node.is("Add") && pair[0] != pair[1] && first?.dims == second?.dims;
+    fits.then_some((id, pair))
 }

@@ -5,7 +5,7 @@
 //! layers of a residual stream.
 
 use crate::error::Result;
-use crate::ir::{Attribute, Graph, NodeId, Tensor, ValueId};
+use crate::ir::{Attribute, Graph, Node, NodeId, Tensor, ValueId};
 
 use super::{Canonical, rewire, settle};
 
@@ -27,7 +27,9 @@ pub fn split_rows<'a>(
 
 fn split(graph: &mut Graph, id: NodeId, parts: &[Vec<usize>]) -> Option<()> {
     let whole = graph.node(id).clone();
-    let (data, output) = (whole.input(0)?, whole.output(0)?);
+    let data = whole.input(0)?;
+    let addition = addition(graph, &whole);
+    let output = addition.map_or(whole.output(0)?, |(_, _, output)| output);
     // Constants by input, with the axis of rows.
     let is_depthwise = whole.int("group", 1) != 1;
     let in_first = whole.is("MatMul") || whole.is("ConvTranspose") && !is_depthwise;
@@ -60,9 +62,17 @@ fn split(graph: &mut Graph, id: NodeId, parts: &[Vec<usize>]) -> Option<()> {
                 node.attributes.insert("group".to_owned(), Attribute::Int(rows.len() as i64));
             }
         });
-        results.push(result);
+        results.push(match addition {
+            Some((id, bias, _)) => {
+                let name = format!("{}.{number}", graph.node(id).name);
+                let bias = rewire::selected(graph, &format!("{name}.bias"), bias, (0, rows))?;
+                graph.add_op("Add", &name, &[result, bias], [])
+            }
+            None => result,
+        });
     }
     graph.remove_node(id);
+    addition.into_iter().for_each(|(id, _, _)| graph.remove_node(id));
     let order: Vec<usize> = parts.concat();
     let mut place = vec![0; order.len()];
     order.iter().enumerate().for_each(|(at, row)| place[*row] = at);
@@ -74,6 +84,17 @@ fn split(graph: &mut Graph, id: NodeId, parts: &[Vec<usize>]) -> Option<()> {
     let last = graph.producer(joined)?;
     graph.edit_node(last, |node| node.outputs = vec![Some(output)]);
     Some(())
+}
+
+/// The node that adds the bias of a product over tokens, with this bias and its output.
+fn addition(graph: &Graph, product: &Node) -> Option<(NodeId, ValueId, ValueId)> {
+    let (output, weight) = (product.output(0)?, graph.initializer(product.input(1)?)?);
+    let id = graph.only_use(output).filter(|_| product.is("MatMul"))?;
+    let node = graph.node(id);
+    let bias = node.inputs.iter().flatten().find(|input| **input != output)?;
+    let vector = graph.initializer(*bias).filter(|_| node.is("Add"))?;
+    let fits = vector.dims.len() == 1 && vector.dims.first() == weight.dims.get(1);
+    fits.then_some((id, *bias, node.output(0)?))
 }
 
 fn gathered(graph: &mut Graph, name: &str, data: ValueId, rows: &[usize], axis: i64) -> ValueId {
@@ -106,5 +127,28 @@ mod tests {
         let (all, own) = (split.graph.value_named("c"), part.input(2).unwrap());
         assert!(all.is_some());
         assert_eq!(split.graph.initializer(own).unwrap().dims, [2]);
+    }
+
+    #[test]
+    fn the_bias_behind_a_product_is_split_with_it() {
+        let mut b = GraphBuilder::new("net", 17);
+        let x = b.input("x", "n,5,3");
+        let (w, c) = (b.weights("w", &[3, 4]), b.weights("c", &[4]));
+        let y = b.op("MatMul", "product", &[x, w], []);
+        let z = b.op("Add", "added", &[c, y], []);
+        let z = b.op("Relu", "relu", &[z], []);
+        let model = canonicalise(b.build(&[z]), &CanonOptions::default()).unwrap();
+        let bias = |graph: &Graph, name: &str| {
+            let node = graph.nodes().find(|(_, node)| node.name == name).unwrap().1;
+            let mut constants = node.reads().filter_map(|value| graph.initializer(value));
+            constants.next().unwrap().to_f32().unwrap()
+        };
+        let (product, all) = (model.graph.producer(y).unwrap(), bias(&model.graph, "added"));
+        let parts = [vec![0, 2], vec![1, 3]];
+        let split = split_rows(model, [(product, &parts[..])]).unwrap();
+        let ops: Vec<&str> = split.graph.nodes().map(|(_, n)| n.op.as_str()).collect();
+        assert_eq!(ops, ["Relu", "MatMul", "Add", "MatMul", "Add", "Concat", "Gather"]);
+        let own = bias(&split.graph, "added.2");
+        assert_eq!(own.as_slice().unwrap(), [all[[1]], all[[3]]]);
     }
 }

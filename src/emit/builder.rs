@@ -42,8 +42,13 @@ fn content(scope: &Option<Scope>, tensor: &Tensor) -> u64 {
 
 impl Builder {
     pub(super) fn new(name: &str) -> Self {
+        Builder::of(Graph::new(name))
+    }
+
+    /// Goes on with a graph, whose constants and nodes count as other ones.
+    pub(super) fn of(graph: Graph) -> Self {
         Builder {
-            graph: Graph::new(name),
+            graph,
             placed: Vec::new(),
             untied: false,
             constants: HashMap::new(),
@@ -176,11 +181,16 @@ impl Builder {
         // An input, a constant or an existing output keeps its name.
         let free = self.graph.producer(value).is_some() && !self.graph.outputs.contains(&value);
         let value = if free { value } else { self.graph.add_op("Identity", name, &[value], []) };
+        self.rename(value, name);
+        self.graph.set_type_like(value, net, like);
+        self.graph.outputs.push(value);
+    }
+
+    /// Gives `value` a name that another value may have.
+    pub(super) fn rename(&mut self, value: ValueId, name: &str) {
         if let Some(other) = self.graph.value_named(name).filter(|other| *other != value) {
             self.graph.rename_value(other, &format!("{name}.inner"));
         }
         self.graph.rename_value(value, name);
-        self.graph.set_type_like(value, net, like);
-        self.graph.outputs.push(value);
     }
 }

@@ -134,7 +134,7 @@ pub fn inputs_agree(joint: &JointModel) -> bool {
 }
 
 /// The type of an input, which must be known.
-pub(super) fn typed(ty: Option<&TensorType>) -> Result<TensorType> {
+fn typed(ty: Option<&TensorType>) -> Result<TensorType> {
     ty.cloned().ok_or_else(|| {
         Error::new(ErrorKind::Unsupported, "a model input is not a tensor of known type")
     })

@@ -12,12 +12,14 @@ use super::recipe::Placed;
 
 /// Joins the layers. Blocks of their weights become blocks of the joined ones.
 pub(super) fn join_layers(graph: &mut Graph, placed: &mut [Placed]) {
-    let fixed =
-        placed.iter().filter(|place| place.transposed || place.start > 0 || place.plus.is_some());
-    let fixed: BTreeSet<ValueId> =
-        fixed.flat_map(|place| place.plus.into_iter().chain([place.target])).collect();
+    let fixed = placed.iter().filter(|place| place.transposed || place.start > 0);
+    let fixed: BTreeSet<ValueId> = fixed.map(|place| place.target).collect();
     for joined in canon::join_layers(graph, |constant| !fixed.contains(&constant)) {
         for (part, places) in joined.parts.iter().zip(&joined.places) {
+            // What is added to a block has the places of the block.
+            for place in placed.iter_mut().filter(|place| place.plus == Some(*part)) {
+                place.plus = Some(joined.whole);
+            }
             for place in placed.iter_mut().filter(|place| place.target == *part) {
                 let within = match &place.within {
                     Some((_, rows)) => rows.iter().map(|row| places[*row]).collect(),

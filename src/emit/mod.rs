@@ -8,6 +8,7 @@
 //! channels whole, all pieces are joined and put into the task's own order, and the result is cut into
 //! pieces again. Equal constants and equal nodes are stored once, so the common trunk needs no search.
 
+mod alone;
 mod builder;
 mod filled;
 mod forms;
@@ -31,9 +32,10 @@ use crate::ir::{Graph, Model, ValueId};
 use crate::mtz::joint::JointModel;
 
 use builder::Builder;
-use inputs::{add_inputs, typed};
+use inputs::add_inputs;
 use task::{Layouts, TaskEmitter};
 
+pub use alone::emit_tasks;
 pub use forms::{FORMS, Form};
 pub use inputs::{COMMON_INPUT, InputMode, inputs_agree, inputs_are_separate};
 pub use recipe::{RECIPE_KEY, SOURCE_KEY, is_joint, plain_task, restore};
@@ -107,11 +109,9 @@ pub fn emit(joint: &JointModel, options: &EmitOptions) -> Result<Model> {
     };
     let layouts = Layouts::of(joint);
     let mut outputs = Vec::new();
-    for (task, inputs) in inputs.iter().enumerate() {
+    for (task, inputs) in (0..).map(TaskId).zip(&inputs) {
         let sums = sums.as_mut();
-        let values =
-            TaskEmitter::new(joint, TaskId(task), &layouts, &mut builder, sums).run(inputs)?;
-        outputs.push(values);
+        outputs.push(TaskEmitter::new(joint, task, &layouts, &mut builder, sums).run(inputs)?);
     }
     if let Some(sums) = sums {
         outputs = sums.finish(&mut builder, outputs);
@@ -143,33 +143,6 @@ pub fn emit_like(joint: &JointModel, file: &Model) -> Result<Model> {
     for (key, value) in &file.metadata {
         model.metadata.entry(key.clone()).or_insert_with(|| value.clone());
     }
-    Ok(model)
-}
-
-/// One task of the joint model alone, in pieces, with the same initializers as in the joint model.
-///
-/// # Errors
-/// As [`emit`].
-pub fn emit_task(joint: &JointModel, task: usize) -> Result<Model> {
-    let mut builder = Builder::new(joint.tasks()[task].name());
-    let source = joint.tasks()[task].graph();
-    let mut inputs = Vec::new();
-    for input in &source.inputs {
-        let value = source.value(*input);
-        inputs.push(builder.graph.add_input(&value.name, typed(value.ty.as_ref())?));
-    }
-    let layouts = Layouts::of(joint);
-    let outputs =
-        TaskEmitter::new(joint, TaskId(task), &layouts, &mut builder, None).run(&inputs)?;
-    for (output, source_output) in outputs.iter().zip(&source.outputs) {
-        let name = &source.value(*source_output).name;
-        builder.add_output(*output, name, source, *source_output);
-    }
-    let mut graph = builder.graph;
-    graph.remove_dead_nodes();
-    filled::fill(&mut graph);
-    let mut model = wrap(joint, graph);
-    joint.tasks()[task].name().clone_into(&mut model.name);
     Ok(model)
 }
 

@@ -42,7 +42,8 @@ pub(super) struct Placed {
     pub(super) start: usize,
     /// Whether the target holds the block with its two axes swapped.
     pub(super) transposed: bool,
-    /// The axis of the target along which the block has these indices, if it holds other blocks, too.
+    /// The axis of the target, and of what is added to it, along which the block has these indices, if they hold other
+    /// blocks, too.
     pub(super) within: Option<(usize, Vec<usize>)>,
 }
 
@@ -66,12 +67,11 @@ impl Placed {
         }
     }
 
-    /// Notes only where the block begins, if it is a run of rows of its target.
+    /// Notes only where the block begins, if it is a run of rows of its target and no sum.
     pub(super) fn begin_at_row(&mut self) {
         let Some((0, rows)) = &self.within else { return };
-        if let Some(first) =
-            rows.first().copied().filter(|first| (*first..).zip(rows).all(|(a, b)| a == *b))
-        {
+        let first = rows.first().copied().filter(|_| self.plus.is_none());
+        if let Some(first) = first.filter(|first| (*first..).zip(rows).all(|(a, b)| a == *b)) {
             self.start = first;
             self.within = None;
         }

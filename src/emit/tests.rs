@@ -224,8 +224,8 @@ fn switch_form_equals_the_selected_task_and_zeroes_the_other() {
 fn one_task_alone_equals_its_net() {
     let joint = joint(4);
     let x = images(2);
-    for (task, original) in originals(&joint, &x).into_iter().enumerate() {
-        let model = emit_task(&joint, task).unwrap();
+    let models = emit_tasks(&joint).unwrap();
+    for (model, original) in models.into_iter().zip(originals(&joint, &x)) {
         let results = run(&model, &[("image", x.clone())]);
         assert_eq!(results[0].0, "logits");
         close(&results[0].1, &original);

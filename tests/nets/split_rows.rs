@@ -89,6 +89,26 @@ fn gated_units_are_one_node_each() {
 }
 
 #[test]
+fn products_with_biases_are_one_node_each() {
+    for (share, copies) in [(0.0, 2), (1.0, 1)] {
+        let joint = merged([net(0), net(1)], share, Method::Refit, Biases::Shared);
+        is_right_in_every_form(&joint);
+        let nodes = nodes(&emit::emit(&joint, &EmitOptions::default()).unwrap());
+        assert_eq!(nodes["MatMul"], 2 * copies, "{nodes:?}");
+    }
+}
+
+#[test]
+fn split_models_have_the_nodes_of_extracted_ones() {
+    for (own, biases) in [(gated as fn(usize) -> Model, Biases::Shared), (net, Biases::PerTask)] {
+        let joint = merged([own(0), own(1)], 1.0, Method::Refit, biases);
+        for (task, split) in emit::emit_tasks(&joint).unwrap().iter().enumerate() {
+            assert_eq!(nodes(split), nodes(&emit::plain_task(&joint, task)));
+        }
+    }
+}
+
+#[test]
 fn a_task_alone_has_its_layers_whole() {
     let joint = merged([net(0), net(1)], 1.0, Method::Refit, Biases::Shared);
     for task in 0..2 {

@@ -153,9 +153,9 @@ impl<'a> Assembly<'a> {
 
     /// The codes of a weight of these extents that is one block, whose entries may have other places in it.
     fn codes(&self, from: ValueId, block: &BlockRecipe, dims: &[usize]) -> Option<Codes> {
-        let codes = self.joint.codes(from)?.clone();
-        if block.parts.is_empty() && block.within.is_none() {
-            return Some(codes);
+        let own = self.stored_codes(from, block, dims)?;
+        if block.parts.is_empty() {
+            return Some(own);
         }
         let moved = |codes: Codes, (axis, list): &(usize, usize)| {
             let mut order: Vec<Option<usize>> = vec![None; *dims.get(*axis)?];
@@ -164,9 +164,26 @@ impl<'a> Assembly<'a> {
             }
             codes.select(*axis, &order.into_iter().collect::<Option<Vec<usize>>>()?)
         };
-        let is_plain =
-            !block.transposed && block.start == 0 && block.plus.is_none() && block.within.is_none();
-        if is_plain { block.parts.iter().try_fold(codes, moved) } else { None }
+        let is_plain = !block.transposed && block.plus.is_none();
+        if is_plain { block.parts.iter().try_fold(own, moved) } else { None }
+    }
+
+    /// The codes of what an initializer holds of a weight of these extents.
+    fn stored_codes(&self, from: ValueId, block: &BlockRecipe, dims: &[usize]) -> Option<Codes> {
+        let codes = self.joint.codes(from)?;
+        if let Some((axis, list)) = block.within {
+            return codes.select(axis, self.lists.get(list)?);
+        }
+        let listed = block.parts.iter().find(|(axis, _)| *axis == 0);
+        let rows = match listed {
+            Some((_, list)) => self.lists.get(*list)?.len(),
+            None => dims.first().copied().unwrap_or(1),
+        };
+        let all = self.joint.initializer(from)?.dims.first().copied().unwrap_or(1);
+        if block.transposed || rows == all {
+            return Some(codes.clone());
+        }
+        codes.select(0, &(block.start..block.start.checked_add(rows)?).collect::<Vec<_>>())
     }
 
     /// Noughts of this shape; `None` if there is no room for them. Weights have elements.
@@ -185,16 +202,7 @@ impl<'a> Assembly<'a> {
             true => self.swapped.entry(from).or_insert(stored.transposed()?),
             false => stored,
         };
-        let Some((axis, list)) = block.within else {
-            let copied = whole.put(stored, block.start, &block.parts, self.lists)?;
-            self.work = self.work.checked_sub(copied)?;
-            return Some(());
-        };
-        let places = self.lists.get(list)?;
-        let each = stored.data.len().checked_div(*stored.dims.get(axis)?)?;
-        let cost = each.checked_add(1)?.checked_mul(places.len())?;
-        self.work = self.work.checked_sub(cost)?;
-        let part = stored.select(axis, places)?;
+        let part = picked(stored, block, self.lists, &mut self.work)?;
         let copied = whole.put(&part, block.start, &block.parts, self.lists)?;
         self.work = self.work.checked_sub(copied)?;
         Some(())
@@ -207,10 +215,15 @@ impl<'a> Assembly<'a> {
         from: ValueId,
         block: &BlockRecipe,
     ) -> Option<()> {
-        let tensor = self.joint.initializer(from)?;
-        let copied = whole.put(tensor, 0, &block.parts, self.lists)?;
+        let stored = self.joint.initializer(from)?;
+        let part = picked(stored, block, self.lists, &mut self.work)?;
+        let copied = whole.put(&part, 0, &block.parts, self.lists)?;
         self.work = self.work.checked_sub(copied)?;
         if let Some(own) = self.joint.codes(from) {
+            let own = match block.within {
+                Some((axis, list)) => &own.select(axis, self.lists.get(list)?)?,
+                None => own,
+            };
             let all = codes.get_or_insert_with(|| own.clone());
             self.work =
                 self.work.checked_sub(whole.dims.get(own.axis)?.checked_mul(size_of::<f32>())?)?;
@@ -218,6 +231,21 @@ impl<'a> Assembly<'a> {
         }
         Some(())
     }
+}
+
+/// The entries of an initializer that a block has. `work` is the number of bytes that may still be copied.
+fn picked(
+    stored: &Tensor,
+    block: &BlockRecipe,
+    lists: &[Vec<usize>],
+    work: &mut usize,
+) -> Option<Tensor> {
+    let Some((axis, list)) = block.within else { return Some(stored.clone()) };
+    let places = lists.get(list)?;
+    let each = stored.data.len().checked_div(*stored.dims.get(axis)?)?;
+    let cost = each.checked_add(1)?.checked_mul(places.len())?;
+    *work = work.checked_sub(cost)?;
+    stored.select(axis, places)
 }
 
 /// Writes the scales of a difference's block to the rows of the whole that it holds.

@@ -74,7 +74,7 @@ pub(super) struct BlockRecipe {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) transposed: bool,
     /// An axis of the initializer, with the number of the list of the block's indices along it; the block is
-    /// complete along the others.
+    /// complete along the others. What is added has the same indices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) within: Option<(usize, usize)>,
 }

@@ -5,7 +5,7 @@ use crate::align::TaskId;
 use crate::canon::{CanonOptions, canonicalise};
 use crate::emit::{EmitOptions, Form, emit};
 use crate::ir::builder::GraphBuilder;
-use crate::ir::{Graph, Tensor};
+use crate::ir::{Codes, DataType, Graph, Tensor};
 use crate::mtz::joint::Task;
 use crate::onnx;
 
@@ -183,4 +183,34 @@ fn a_recipe_is_a_small_part_of_a_file() {
         let again = emit(&restored, &EmitOptions::default()).unwrap();
         assert!(onnx::encode(&again).unwrap() == bytes, "{pair} differs");
     }
+}
+
+#[test]
+fn what_is_added_to_blocks_at_places_has_the_scales_of_these() {
+    let mut graph = Graph::new("joint");
+    let matrix =
+        |scale: f32| ndarray::Array2::from_shape_fn((2, 4), |(i, j)| scale * (i * 4 + j) as f32);
+    graph.add_initializer("w", Tensor::from_f32(&matrix(1.0).into_dyn()));
+    let scale = Tensor::from_f32(&ndarray::arr1(&[0.5, 1.0, 2.0, 4.0]).into_dyn());
+    let codes = Codes::new(DataType::I4, 1, scale, None);
+    graph.add_stored("v", Tensor::from_f32(&matrix(100.0).into_dyn()), Some(codes));
+    let mut b = GraphBuilder::new("net", 13);
+    let (x, w) = (b.input("x", "2,3"), b.input("own", "2,3"));
+    let y = b.op("Add", "y", &[x, w], []);
+    let block = BlockRecipe { from: "w".into(), plus: Some("v".into()), ..BlockRecipe::default() };
+    let blocks = vec![BlockRecipe { within: Some((1, 0)), ..block }];
+    let task = TaskRecipe {
+        name: "a".to_owned(),
+        graph: onnx::encode_net(&b.build(&[y])).unwrap(),
+        weights: vec![blocks],
+        ..TaskRecipe::default()
+    };
+    let (net, sums) = Assembly::new(&graph, &[vec![3, 0, 2]], 2).net(&task).unwrap();
+    let own = net.graph.value_named("own").unwrap();
+    let numbers = |tensor: &Tensor| tensor.to_f32().unwrap().into_raw_vec_and_offset().0;
+    assert_eq!(
+        numbers(net.graph.initializer(own).unwrap()),
+        [303.0, 0.0, 202.0, 707.0, 404.0, 606.0]
+    );
+    assert_eq!(numbers(&sums[&own].1.codes.scale), [4.0, 0.5, 2.0]);
 }
