@@ -19,7 +19,7 @@
 //! 4. until nothing changes, together with those of 2: `untie` before weights are rewritten;
 //!    `leading`; `block_diagonal`; `entries`, then `unstack`; `group_norm`; `bands`; `padding`, then `covered`; `left` before `gemm`, whose products without a bias can
 //!    take one from `affine`; `flattened`, which needs layers in one form; `addend`, which removes a computed bias; `bias` for layers that still
-//!    have none; `channels_first` for layers that are complete; `recurrent`; `shuffle`, `positions`, then `pixels`, and `largest`, then `stacked` last,
+//!    have none; `channels_first` for layers that are complete; `recurrent`; `shuffle`, `positions`, then `pixels`, `predicted`, and `largest`, then `stacked` last,
 //!    since they look for remaining patterns.
 //! 5. once: `ungroup`, when nothing more can be folded into grouped convolutions, and 4 again.
 
@@ -62,6 +62,7 @@ mod padding;
 mod patches;
 mod pixels;
 mod positions;
+mod predicted;
 mod reach;
 mod recurrent;
 mod regroup;
@@ -260,6 +261,7 @@ const LAYERS: &[Pass] = &[
     Pass { name: "shuffle", run: Rewrite(shuffle::run) },
     Pass { name: "positions", run: Rewrite(positions::run) },
     Pass { name: "pixels", run: Rewrite(pixels::run) },
+    Pass { name: "predicted", run: Rewrite(predicted::run) },
     Pass { name: "largest", run: Rewrite(largest::run) },
     Pass { name: "stacked", run: Rewrite(stacked::run) },
 ];

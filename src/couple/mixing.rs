@@ -57,9 +57,22 @@ impl Tracer<'_> {
             let own = self.labels[other.index()].as_ref();
             let count = self.extent(other, axis);
             let same = |own: &Labels| own.axis == axis && count == Some(labels.atoms.len());
-            other != value && self.rank(other) == self.rank(value) && own.is_some_and(same)
+            let is_alike = own.is_some_and(same) || self.mixes_depths(other, (axis, labels));
+            other != value && self.rank(other) == self.rank(value) && is_alike
         };
         MEETING.iter().any(|op| node.is(op)) && node.inputs.iter().flatten().any(|v| alike(*v))
+    }
+
+    /// Whether a value is a product with depths of these heads, which may not have been visited yet.
+    fn mixes_depths(&self, value: ValueId, (axis, heads): (usize, &Labels)) -> bool {
+        let maker = self.graph.producer(value).map(|id| self.graph.node(id));
+        maker.filter(|node| node.is("MatMul")).is_some_and(|node| {
+            node.inputs.iter().flatten().any(|factor| {
+                let own = self.labels[factor.index()].as_ref();
+                let is_wide = own.is_some_and(|own| own.within.is_some() && own.axis == axis);
+                is_wide && self.extent(*factor, axis) == Some(heads.atoms.len())
+            })
+        })
     }
 
     /// The output of a node, and the axis of the channels there, if they go on behind it.

@@ -17,6 +17,7 @@ mod inputs;
 mod mixing;
 mod outputs;
 mod outside;
+mod regrouped;
 mod repeats;
 mod resolve;
 mod rows;

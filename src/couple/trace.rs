@@ -173,7 +173,7 @@ impl Tracer<'_> {
 
     /// The flow of a node that reads no channels on two axes, perhaps of one at which channels begin.
     fn flow_by_rule(&mut self, id: NodeId, rule: &dyn OpRule, tracked: bool) -> Flow {
-        let flow = self.viewed(id).or_else(|| self.spread(id));
+        let flow = self.viewed(id).or_else(|| self.spread(id)).or_else(|| self.regrouped(id));
         if let Some(flow) = flow.or_else(|| self.common_values(id)) {
             return flow;
         }

@@ -7,6 +7,7 @@
 
 use crate::ir::Dim;
 
+use super::beside;
 use super::elementwise::on_axis;
 use super::reshape::{counted, moved_ones, reshaped};
 use super::types::{permutation, squeezed_axes, unsqueezed_axes};
@@ -179,6 +180,7 @@ pub fn head_flow(node: &NodeView<'_>) -> Option<Flow> {
         }
         "Identity" | "Cast" => moved(node, labels?, vec![], Some),
         "Add" | "Sub" | "Mul" | "Div" => arithmetic(node),
+        "MatMul" => beside::product(node),
         _ => None,
     }
 }

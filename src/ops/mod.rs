@@ -7,6 +7,7 @@
 
 mod alike;
 mod axes;
+mod beside;
 mod control;
 mod conv;
 mod elementwise;

@@ -8,6 +8,7 @@ use onnx_zip::mtz::matching::Share;
 use onnx_zip::mtz::options::{Budget, MergeOptions};
 
 use crate::exact::{alike, batch, check, run, samples};
+use crate::patterns::rotary::rotated;
 use crate::support;
 
 /// Parameters of the last layer of each net, which stays its task's own.
@@ -58,9 +59,10 @@ impl Orders {
         Orders { queries: wide.clone(), keys: narrow.clone(), values: narrow, mixed: wide }
     }
 
-    /// Exchanged groups, exchanged heads in the first one, and depths in an order of each group.
-    fn moved() -> Orders {
-        let keys = [[2, 0, 3, 1], [1, 3, 2, 0]];
+    /// Exchanged groups, exchanged heads in the first one, and depths in an order of each group, except those of queries
+    /// and keys that `is_turned`.
+    fn moved(is_turned: bool) -> Orders {
+        let keys = if is_turned { [[0, 1, 2, 3]; 2] } else { [[2, 0, 3, 1], [1, 3, 2, 0]] };
         let (values, heads) = ([[3, 2, 0, 1], [1, 0, 3, 2]], [[1, 0], [0, 1]]);
         let narrow = |depths: [[usize; 4]; 2]| -> Vec<usize> {
             [1, 0]
@@ -84,17 +86,17 @@ impl Orders {
     }
 }
 
-fn shaped(b: &mut GraphBuilder, x: ValueId, sizes: &[i64]) -> ValueId {
+pub fn shaped(b: &mut GraphBuilder, x: ValueId, sizes: &[i64]) -> ValueId {
     let sizes = b.ints("sizes", sizes);
     b.op("Reshape", "shaped", &[x, sizes], [])
 }
 
-fn turned(b: &mut GraphBuilder, x: ValueId, perm: &[i64]) -> ValueId {
+pub fn turned(b: &mut GraphBuilder, x: ValueId, perm: &[i64]) -> ValueId {
     b.op("Transpose", "turned", &[x], [("perm", Attribute::Ints(perm.to_vec()))])
 }
 
 /// A product with a drawn matrix whose rows or columns have another order.
-fn dense(
+pub fn dense(
     b: &mut GraphBuilder,
     (name, x): (&str, ValueId),
     dims: [usize; 2],
@@ -109,14 +111,14 @@ fn dense(
     b.op("MatMul", name, &[x, w], [])
 }
 
-fn stream(b: &mut GraphBuilder) -> ValueId {
+pub fn stream(b: &mut GraphBuilder) -> ValueId {
     let x = b.input("x", "n,5,3");
     let x = dense(b, ("first", x), [3, 6], None);
     b.op("LeakyRelu", "bent", &[x], [])
 }
 
 /// What is behind four heads of mixed values.
-fn behind(b: &mut GraphBuilder, x: ValueId, mixed: ValueId, order: &[usize]) -> Model {
+pub fn behind(b: &mut GraphBuilder, x: ValueId, mixed: ValueId, order: &[usize]) -> Model {
     let mixed = turned(b, mixed, &[0, 2, 1, 3]);
     let mixed = shaped(b, mixed, &[-1, 5, 16]);
     let y = dense(b, ("proj", mixed), [16, 6], Some((0, order)));
@@ -127,8 +129,9 @@ fn behind(b: &mut GraphBuilder, x: ValueId, mixed: ValueId, order: &[usize]) -> 
     std::mem::replace(b, GraphBuilder::new("net", 17)).build(&[y])
 }
 
-/// Four heads of queries, of which two share a head of keys and values.
-fn grouped(repeat: Repeat, orders: &Orders) -> Model {
+/// Four heads of queries, of which two share a head of keys and values. A rotary embedding turns queries and keys where
+/// that `is_turned`.
+fn grouped(repeat: Repeat, orders: &Orders, is_turned: bool) -> Model {
     let mut b = GraphBuilder::new("net", 17);
     let x = stream(&mut b);
     let parts = [("q", 4, &orders.queries), ("k", 2, &orders.keys), ("v", 2, &orders.values)];
@@ -137,6 +140,7 @@ fn grouped(repeat: Repeat, orders: &Orders) -> Model {
         let own = shaped(&mut b, own, &[-1, 5, heads as i64, 4]);
         turned(&mut b, own, &[0, 2, 1, 3])
     });
+    let [q, k] = [q, k].map(|x| if is_turned { rotated(&mut b, x, &[5, 4]) } else { x });
     let (k, v) = (repeat(&mut b, k), repeat(&mut b, v));
     let k = turned(&mut b, k, &[0, 1, 3, 2]);
     let scores = b.op("MatMul", "scores", &[q, k], []);
@@ -145,8 +149,9 @@ fn grouped(repeat: Repeat, orders: &Orders) -> Model {
     behind(&mut b, x, mixed, &orders.mixed)
 }
 
-/// Four heads whose scores meet a table of values: one for each head, or one for each token and all heads.
-fn with_table(is_of_heads: bool, heads: [usize; 4], depths: [usize; 4]) -> Model {
+/// Four heads whose scores meet a table of values of these extents: one for each head, one for each token and all heads,
+/// or one for all.
+fn with_table(dims: &[usize], heads: [usize; 4], depths: [usize; 4]) -> Model {
     let mut b = GraphBuilder::new("net", 17);
     let x = stream(&mut b);
     let order: Vec<usize> =
@@ -161,17 +166,16 @@ fn with_table(is_of_heads: bool, heads: [usize; 4], depths: [usize; 4]) -> Model
     let k = turned(&mut b, k, &[0, 1, 3, 2]);
     let scores = b.op("MatMul", "scores", &[q, k], []);
     let scores = b.op("Softmax", "attention", &[scores], [("axis", (-1).into())]);
-    let dims: &[usize] = if is_of_heads { &[1, 4, 5, 4] } else { &[5, 5, 4] };
     let drawn = b.weights("table.drawn", dims);
     let mut table = b.graph().initializer(drawn).unwrap().select(dims.len() - 1, &depths).unwrap();
-    if is_of_heads {
+    if dims.len() == 4 {
         table = table.select(1, &heads).unwrap();
     }
     let mixed = b.op("MatMul", "mixed", &[scores, v], []);
     let (table, axis) = (b.constant("table", table), b.ints("axis", &[3]));
-    let more = match is_of_heads {
-        true => b.op("MatMul", "more", &[scores, table], []),
-        false => {
+    let more = match dims.len() {
+        2 | 4 => b.op("MatMul", "more", &[scores, table], []),
+        _ => {
             let rows = b.op("Unsqueeze", "rows", &[scores, axis], []);
             let rows = b.op("MatMul", "more", &[rows, table], []);
             b.op("Squeeze", "less", &[rows, axis], [])
@@ -181,7 +185,7 @@ fn with_table(is_of_heads: bool, heads: [usize; 4], depths: [usize; 4]) -> Model
     behind(&mut b, x, mixed, &order)
 }
 
-fn is_recognised([a, b]: [Model; 2], name: &str) {
+pub fn is_recognised([a, b]: [Model; 2], name: &str) {
     let batch = batch(&a);
     let wanted = run(&a, &batch);
     run(&b, &batch).iter().zip(&wanted).for_each(|(found, wanted)| alike(found, wanted, name));
@@ -205,16 +209,19 @@ fn is_recognised([a, b]: [Model; 2], name: &str) {
 #[test]
 fn heads_of_queries_that_share_keys_may_stand_in_any_order() {
     for (name, repeat) in REPEATS {
-        let orders = [Orders::own(), Orders::moved()];
-        is_recognised(orders.map(|orders| grouped(*repeat, &orders)), name);
+        for is_turned in [false, true] {
+            let orders = [Orders::own(), Orders::moved(is_turned)];
+            let nets = orders.map(|orders| grouped(*repeat, &orders, is_turned));
+            is_recognised(nets, &format!("{name}, turned: {is_turned}"));
+        }
     }
 }
 
 #[test]
 fn a_table_of_values_moves_with_their_depths() {
-    for is_of_heads in [true, false] {
+    for dims in [[1, 4, 5, 4].as_slice(), &[5, 5, 4], &[5, 4]] {
         let orders = [([0, 1, 2, 3], [0, 1, 2, 3]), ([2, 0, 3, 1], [3, 1, 0, 2])];
-        let nets = orders.map(|(heads, depths)| with_table(is_of_heads, heads, depths));
-        is_recognised(nets, &format!("a table of each head: {is_of_heads}"));
+        let nets = orders.map(|(heads, depths)| with_table(dims, heads, depths));
+        is_recognised(nets, &format!("a table of extents {dims:?}"));
     }
 }

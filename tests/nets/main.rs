@@ -5,6 +5,7 @@ mod batches;
 mod beside;
 mod blocks;
 mod copied;
+mod crossed;
 mod drawn;
 mod exact;
 mod finetunes;

@@ -22,7 +22,7 @@ mod quantised;
 mod ranked;
 mod repeated;
 mod resized;
-mod rotary;
+pub mod rotary;
 mod rows;
 mod stepped;
 mod stored;

@@ -4,7 +4,7 @@ use onnx_zip::ir::builder::GraphBuilder;
 use onnx_zip::ir::{Tensor, ValueId};
 
 use super::heads::{self, behind, queries_keys_values};
-use super::net::{Pattern, conv, images, reshape, rest, transpose};
+use super::net::{Pattern, conv, images, relu, reshape, rest, transpose};
 
 /// The patterns of this file.
 pub const PATTERNS: &[Pattern] = &[
@@ -18,6 +18,7 @@ pub const PATTERNS: &[Pattern] = &[
     ("channels of length one", unit_channels),
     ("channels less the logarithm of their sum", logarithms),
     ("products of pairs of channels", pairs),
+    ("groups of two sizes", groups_of_two_sizes),
 ];
 
 /// Attention whose queries and keys are changed before they meet.
@@ -118,4 +119,23 @@ fn pairs(b: &mut GraphBuilder) -> Vec<ValueId> {
     let x = reshape(b, x, &[0, 6, 2, 8, 8]);
     let x = b.op("ReduceProd", "pairs", &[x], [("axes", [2].into()), ("keepdims", 0.into())]);
     vec![rest(b, x, 6)]
+}
+
+/// As in networks that generate pictures: the groups of joined maps are larger than those of each.
+fn groups_of_two_sizes(b: &mut GraphBuilder) -> Vec<ValueId> {
+    let grouped = |b: &mut GraphBuilder, x: ValueId, channels: i64| {
+        let (groups, back) = (b.ints("groups", &[0, 2, -1]), b.ints("back", &[-1, channels, 8, 8]));
+        let x = b.op("Reshape", "cut", &[x, groups], []);
+        let (one, zero) = (b.positive("one", &[2]), b.weights("zero", &[2]));
+        let x = b.op("InstanceNormalization", "normal", &[x, one, zero], []);
+        let x = b.op("Reshape", "joined", &[x, back], []);
+        relu(b, x)
+    };
+    let x = images(b);
+    let first = conv(b, "first", x, 4, 3);
+    let x = grouped(b, first, 4);
+    let x = conv(b, "second", x, 4, 4);
+    let x = b.op("Concat", "both", &[x, first], [("axis", 1.into())]);
+    let x = grouped(b, x, 8);
+    vec![rest(b, x, 8)]
 }

@@ -13,7 +13,7 @@ pub const PATTERNS: &[Pattern] = &[
 ];
 
 /// Rotates the last axis by tables of the given extents.
-fn rotated(b: &mut GraphBuilder, x: ValueId, dims: &[usize]) -> ValueId {
+pub fn rotated(b: &mut GraphBuilder, x: ValueId, dims: &[usize]) -> ValueId {
     let (cos, sin) = (b.weights("cos", dims), b.weights("sin", dims));
     let axis = b.ints("axis", &[-1]);
     let [low, high] = [(0, 2), (2, 4)].map(|(from, to)| {

@@ -64,8 +64,10 @@ struct Origin {
     /// Copies of each channel that these nodes make.
     copies: usize,
     nodes: BTreeSet<NodeId>,
-    /// Whether a constant among their operands has entries for heads or depths.
-    has_entries: bool,
+    /// Whether a constant among their operands has entries for heads.
+    has_heads: bool,
+    /// Whether one has entries for depths.
+    has_depths: bool,
 }
 
 struct Search<'a> {
@@ -96,13 +98,13 @@ impl Search<'_> {
             && own == count * width
             && rows == heads * width
             && group_of.is_sorted();
-        if !is_even || queries.layer == keys.layer || keys.has_entries {
+        if !is_even || queries.layer == keys.layer || keys.has_heads {
             return None;
         }
         let others = self.behind(&queries, heads)?;
         let is_within = |axis: &ChannelAxis| axis.within.is_some();
         let has_free_depths = axes.into_iter().all(is_within)
-            && !queries.has_entries
+            && ![&queries, &keys].iter().any(|origin| origin.has_heads || origin.has_depths)
             && self.is_alone(&queries, id)
             && self.is_alone(&keys, id);
         let [of_queries, of_keys] = [(&queries, width), (&keys, width)]
@@ -133,7 +135,8 @@ impl Search<'_> {
     /// the way.
     fn origin(&self, value: ValueId) -> Option<Origin> {
         let (mut open, mut nodes) = (vec![value], BTreeSet::new());
-        let (mut layer, mut copies, mut has_entries) = (None, 1, false);
+        let (mut layer, mut copies) = (None, 1);
+        let (mut has_heads, mut has_depths) = (false, false);
         while let Some(value) = open.pop() {
             let id = self.graph.producer(value)?;
             if let Some(own) = self.coupling.layer_of(id) {
@@ -153,12 +156,13 @@ impl Search<'_> {
                 match role {
                     Operand::Channels => open.extend(*input),
                     Operand::Plain | Operand::Shape { .. } => {}
-                    _ => has_entries = true,
+                    Operand::Depths { .. } => has_depths = true,
+                    _ => has_heads = true,
                 }
             }
             (nodes.len() <= MOST_NODES).then_some(())?;
         }
-        Some(Origin { layer: layer?, copies, nodes, has_entries })
+        Some(Origin { layer: layer?, copies, nodes, has_heads, has_depths })
     }
 
     /// Whether nothing but a product and the nodes on the way reads the values on it.
@@ -232,7 +236,7 @@ impl Search<'_> {
         }
         let others = met.into_iter().filter(|value| !seen.contains(value));
         let are_copies =
-            |value| self.origin(value).is_some_and(|own| own.copies > 1 && !own.has_entries);
+            |value| self.origin(value).is_some_and(|own| own.copies > 1 && !own.has_heads);
         others.into_iter().all(are_copies).then(|| places.into_iter().collect())
     }
 
