@@ -245,6 +245,11 @@ impl<'a> Rows<'a> {
         let sample = self.of_sample(sample);
         match &self.shape {
             Shape::Features => row.copy_from_slice(&sample[position * last..][..last]),
+            Shape::Patches { taps: 1, sources, channels } if last > 0 => {
+                let planes = sample[channels.start * last..].chunks(last);
+                let source = sources[position];
+                row.iter_mut().zip(planes).for_each(|(to, plane)| *to = at(plane, source));
+            }
             Shape::Patches { taps, sources, channels } => {
                 let sources = &sources[position * taps..][..*taps];
                 for (place, channel) in channels.clone().enumerate() {
@@ -266,6 +271,12 @@ impl<'a> Rows<'a> {
                 let row = &sample[position * last..][..last];
                 sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
             }),
+            Shape::Patches { taps: 1, sources, channels } if last > 0 => {
+                let planes = sample[channels.start * last..].chunks(last);
+                let of_plane = |plane| positions.iter().map(move |p| at(plane, sources[*p]));
+                let channels = sum.iter_mut().zip(planes);
+                channels.for_each(|(sum, plane)| of_plane(plane).for_each(|value| *sum += value));
+            }
             Shape::Patches { taps, sources, channels } => {
                 for (place, channel) in channels.clone().enumerate() {
                     let plane = &sample[channel * last..][..last];
@@ -285,12 +296,17 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// A channel's value at a place of its plane; outside of the plane is padding.
+fn at(plane: &[f32], source: usize) -> f32 {
+    plane.get(source).copied().unwrap_or(0.0)
+}
+
 /// Calls `put` with each entry of a patch and its value: one channel's values under the kernel. Sources
 /// outside of the plane are padding.
 fn gather(plane: &[f32], sources: &[usize], patch: &mut [f32], put: impl Fn(&mut f32, f32)) {
     let sources = &sources[..patch.len()];
     for tap in 0..patch.len() {
-        put(&mut patch[tap], if sources[tap] < plane.len() { plane[sources[tap]] } else { 0.0 });
+        put(&mut patch[tap], at(plane, sources[tap]));
     }
 }
 

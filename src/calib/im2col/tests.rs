@@ -74,7 +74,7 @@ struct Case {
     groups: usize,
 }
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     Case {
         input: &[2, 3, 6, 5],
         weights: &[4, 3, 3, 3],
@@ -123,6 +123,14 @@ const CASES: [Case; 6] = [
         pads: &[0, 1, 0, 1, 1, 0],
         groups: 1,
     },
+    Case {
+        input: &[2, 6, 5, 4],
+        weights: &[4, 3, 1, 1],
+        strides: &[2, 1],
+        dilations: &[1, 1],
+        pads: &[1, 0, 0, 1],
+        groups: 2,
+    },
 ];
 
 /// `rows · filterᵀ` per group against the target rows, for one choice of positions.
@@ -148,6 +156,24 @@ fn rows_times_filters_are_the_convolution() {
     for case in &CASES {
         check(case, Positions::All);
         check(case, Positions::Sampled { per_sample: 3, seed: 5, first_sample: 9, of: None });
+    }
+}
+
+#[test]
+fn means_are_those_of_all_rows_of_a_sample() {
+    for case in &CASES {
+        let window =
+            Window::new(&case.weights[2..], case.strides, case.dilations, case.pads).unwrap();
+        let x = activation(case.input, 1);
+        let rows = Rows::patches(x.view(), &window, 1..case.input[1], Positions::All).unwrap();
+        let mut means = Array2::from_elem((rows.samples(), rows.width()), f32::NAN);
+        rows.write_means(0, means.view_mut());
+        for (mean, sample) in
+            means.rows().into_iter().zip(all(&rows).axis_chunks_iter(Axis(0), rows.per_sample()))
+        {
+            let wanted = sample.mean_axis(Axis(0)).unwrap();
+            assert!((&mean - &wanted).iter().all(|off| off.abs() < 1e-5), "{:?}", case.input);
+        }
     }
 }
 
