@@ -220,7 +220,7 @@ fn heads_of_queries_that_share_keys_may_stand_in_any_order() {
 #[test]
 fn a_table_of_values_moves_with_their_depths() {
     const OWN: [usize; 4] = [0, 1, 2, 3];
-    // Depths keep their order where all heads meet one matrix.
+    // Without biases, depths keep their order where all heads meet one matrix.
     let cases =
         [([1, 4, 5, 4].as_slice(), [3, 1, 0, 2]), (&[5, 5, 4], [3, 1, 0, 2]), (&[5, 4], OWN)];
     for (dims, depths) in cases {
