@@ -1,5 +1,6 @@
 //! Which runtime to use.
 
+use std::collections::TryReserveError;
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -99,17 +100,20 @@ impl RuntimeOptions {
     fn start_threads(&self) -> Result<()> {
         // 0 stands for the number of cores.
         let threads = self.threads.unwrap_or(0);
-        let started = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         let message = match self.threads {
             Some(threads) => format!("cannot start {threads} threads"),
             None => "cannot start a thread per core".to_owned(),
         };
-        match started {
+        let refused = |because: Box<dyn std::error::Error + Send + Sync>| {
+            Error::new(ErrorKind::Memory, message.clone())
+                .because(because)
+                .hint(Hint::from("allow more processes or memory, or fewer ").option("threads"))
+        };
+        find_stacks(threads).map_err(|e| refused(e.into()))?;
+        match rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
             Ok(()) => Ok(()),
             // The system refuses threads. Asking the pool for their number would end the process.
-            Err(e) if e.source().is_some() => Err(Error::new(ErrorKind::Memory, message)
-                .because(e)
-                .hint(Hint::from("allow more processes or memory, or fewer ").option("threads"))),
+            Err(e) if e.source().is_some() => Err(refused(e.into())),
             Err(_) if self.threads.is_none_or(|n| rayon::current_num_threads() == n) => Ok(()),
             Err(e) => Err(Error::new(ErrorKind::Usage, message).because(e)),
         }
@@ -162,4 +166,19 @@ impl RuntimeOptions {
             threads: self.threads,
         }
     }
+}
+
+/// Reserves the stacks of so many threads at once, and gives them back. A thread that finds room for its stack but none
+/// for that of its signals ends the process.
+fn find_stacks(threads: usize) -> Result<(), TryReserveError> {
+    /// Bytes of the stack of a thread, and of that of its signals.
+    const STACK: usize = (2 << 20) + (64 << 10);
+    let mut stacks: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..threads {
+        let mut stack = Vec::new();
+        stack.try_reserve_exact(STACK)?;
+        // What is not kept might not be reserved at all.
+        stacks.push(std::hint::black_box(stack));
+    }
+    Ok(())
 }
