@@ -107,6 +107,11 @@ def answers(model: Path, output: str | None, samples: Path) -> np.ndarray:
     return np.concatenate(found)
 
 
+def pixels(samples: Path) -> np.ndarray:
+    """Images (N, 1, 28, 28) from 0 to 1."""
+    return np.load(samples)["image"].reshape(-1, 1, 28, 28) / np.float32(255)
+
+
 @cache
 def session(model: Path) -> ort.InferenceSession:
     """A model, loaded by ONNX Runtime."""

@@ -19,7 +19,7 @@ import onnx
 
 from common_weights import inputs
 from curves import SAMPLES, rise
-from experiment import DATA, MODELS, error, subset, table
+from experiment import DATA, MODELS, apart, error, pixels, subset, table
 from one_input import NETS, kinds
 from pairings import channels, correlations, ends, matched_by_activations, run
 from peers import DAMPING, Net
@@ -111,14 +111,9 @@ class Trunk:
         """Wrong answers of each task, in percent."""
         found = []
         for test, own in zip(tests, self.spaces[self.ends[-1][1]].parts()[1:]):
-            arrays = np.load(test)
-            answers = [y[:, own].argmax(axis=1) for (y,) in run(self.joint, self.joint.outputs, pixels(arrays))]
-            found.append(100 * float(np.mean(np.concatenate(answers) != arrays["labels"])))
+            answers = [y[:, own].argmax(axis=1) for (y,) in run(self.joint, self.joint.outputs, pixels(test))]
+            found.append(apart(np.concatenate(answers), np.load(test)["labels"]))
         return found
-
-
-def pixels(arrays) -> np.ndarray:
-    return arrays["image"].reshape(-1, 1, 28, 28) / np.float32(255)
 
 
 def positions(net: Net) -> list[int]:
@@ -137,7 +132,7 @@ def costs_of(net: Net, positions: list[int]) -> np.ndarray:
 def main() -> None:
     paths = [MODELS / "zoo" / f"{net}.onnx" for net in NETS]
     nets = [Net(path) for path in paths]
-    images = pixels(np.load(subset("fashion_train", SAMPLES)))
+    images = pixels(subset("fashion_train", SAMPLES))
     tests, places = [DATA / "fashion_test.npz", kinds("test")], positions(nets[0])
     before = [error(path, None, test) for path, test in zip(paths, tests)]
     whole = sum(costs_of(net, places) for net in nets)

@@ -39,7 +39,7 @@ import numpy as np
 
 from common_weights import Pair, original_statistics, pleas, refitted, statistics_anew, zipped
 from curves import ROWS
-from experiment import MODELS, NEURONS, OUT, error, errors, merge, subset, table
+from experiment import MODELS, NEURONS, OUT, error, errors, merge, pixels, subset, table
 from pairings import (
     Pairing,
     channels,
@@ -106,10 +106,9 @@ def ways(nets: list[Net], images: Images, one_task: bool) -> Iterator[Way]:
                 yield Way("ZipIt!'s clusters, refit's least squares", variant, pairing, refitted)
 
 
-def pixels(data: str) -> np.ndarray:
-    """Unlabelled training images of a task."""
-    array = np.load(subset(f"{data}_train", SAMPLES))["image"]
-    return array.reshape(-1, 1, 28, 28).astype(np.float32) / np.float32(255)
+def unlabelled(data: str) -> np.ndarray:
+    """Training images of a task."""
+    return pixels(subset(f"{data}_train", SAMPLES))
 
 
 def made(paths: list[Path], way: Way, images: Images) -> Pair:
@@ -136,7 +135,7 @@ def measured(pair: Pair, sets: list[str], count: int) -> list[float]:
 
 def best_ways(paths: list[Path], sets: list[str], print_all: bool) -> dict[str, Way]:
     """The variant of each method with the least error, fitted to a few images and measured on a few."""
-    nets, images = [Net(path) for path in paths], [pixels(data) for data in sets]
+    nets, images = [Net(path) for path in paths], [unlabelled(data) for data in sets]
     few = [own[:FEW] for own in images]
     originals = original_statistics(nets, few)
     best: dict[str, tuple[float, Way]] = {}
@@ -182,7 +181,7 @@ def permuted(path: Path) -> Path:
 
 def check(path: Path, data: str) -> None:
     """Prints how far the outputs of merges of a net with its permuted copy are from its own, relative to them."""
-    nets, images = [Net(path), Net(permuted(path))], [pixels(data)[:FEW]] * 2
+    nets, images = [Net(path), Net(permuted(path))], [unlabelled(data)[:FEW]] * 2
     (before,) = (np.concatenate(found) for found in zip(*run(nets[0], nets[0].outputs, images[0])))
     for way in ways(nets, images, True):
         # Clusters of channels of one net lose something.
@@ -201,7 +200,7 @@ def report(name: str, print_all: bool) -> dict[str, str]:
     names, sets = PAIRS[name]
     paths = [MODELS / f"{model}.onnx" for model in names]
     before = [error(path, None, subset(f"{data}_test", TESTS)) for path, data in zip(paths, sets)]
-    images = [pixels(data) for data in sets]
+    images = [unlabelled(data) for data in sets]
     found = {
         (method, way.variant): measured(made(paths, way, images), sets, TESTS)
         for method, way in best_ways(paths, sets, print_all).items()

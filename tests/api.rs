@@ -59,7 +59,7 @@ fn a_joint_model_is_saved_opened_and_taken_apart() {
     let opened = Joint::open(at("joint.onnx")).unwrap();
     assert_eq!(opened.tasks().unwrap(), ["a", "b"]);
     opened.extract("a", at("a.onnx"), &Silent).unwrap();
-    assert_eq!(fs::read(at("a.onnx")).unwrap(), opened.extract_bytes("a").unwrap());
+    assert_eq!(fs::read(at("a.onnx")).unwrap(), opened.extract_bytes("a", &Silent).unwrap());
     opened.split(at("tasks"), &Silent).unwrap();
     assert!(at("tasks/b.onnx").is_file());
     let error = opened.extract("c", at("c.onnx"), &Silent).unwrap_err();

@@ -91,10 +91,8 @@ impl NativeJoint {
         task: &str,
         listener: Py<PyAny>,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let bytes = Listener::new(listener).run(py, |progress| {
-            self.joint.warn_of_changes(progress)?;
-            self.joint.extract_bytes(task)
-        })?;
+        let bytes =
+            Listener::new(listener).run(py, |progress| self.joint.extract_bytes(task, progress))?;
         Ok(PyBytes::new(py, &bytes))
     }
 

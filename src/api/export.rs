@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::Retrainer;
-use super::data::{Net, task_nets, task_ports};
 use crate::error::{Context, Error, ErrorKind, Hint, Result};
 use crate::handoff::{self, ExportOptions, Lesson, Loss};
+use crate::mtz::joint::JointModel;
 use crate::naming::counted;
 use crate::onnx;
 use crate::progress::Progress;
@@ -28,9 +28,7 @@ impl Retrainer {
         let loss = self.exported_loss(&options)?;
         let joint = onnx::load(&self.joint)?;
         let plan = self.restore(&joint, progress)?;
-        let ports = task_ports(&plan)?;
-        let nets = task_nets(&plan, &ports);
-        let teachers = self.sessions(loss, &nets, progress)?;
+        let teachers = self.sessions(loss, &plan, progress)?;
         let data = self.open_samples(&plan, SAMPLES, options.seed, progress)?;
         let lessons = teachers.into_iter().zip(&data);
         let lessons = lessons.map(|(teacher, data)| Lesson { teacher, data: &data.dataset });
@@ -65,14 +63,14 @@ impl Retrainer {
     fn sessions(
         &self,
         loss: Loss,
-        nets: &[Net<'_>],
+        joint: &JointModel,
         progress: &dyn Progress,
     ) -> Result<Vec<Option<Box<dyn Session>>>> {
         if loss == Loss::CrossEntropy {
-            return Ok(nets.iter().map(|_| None).collect());
+            return Ok(joint.tasks().iter().map(|_| None).collect());
         }
-        if self.teachers.len() != nets.len() {
-            let names: Vec<&str> = nets.iter().map(|net| net.name).collect();
+        if self.teachers.len() != joint.tasks().len() {
+            let names: Vec<&str> = joint.tasks().iter().map(|task| task.name()).collect();
             let given = counted(self.teachers.len(), "original model");
             let message = format!("{given} cannot teach the tasks {}", names.join(", "));
             let hint = Hint::from("give ").option("teacher");

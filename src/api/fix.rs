@@ -10,12 +10,6 @@ use crate::error::{Context, Result};
 use crate::onnx::{self, SaveOptions};
 use crate::progress::Progress;
 
-/// What is not done to joint models, and the next step.
-const REFUSED: [&str; 2] = [
-    "inputs of a joint model cannot be set",
-    "set those of the original models, and merge what this writes",
-];
-
 /// Sets inputs of a model to constants, and writes what is left of the model to the file `output`: without these
 /// inputs, and without the branches that are not taken any more and the inputs that only these read. Each of `values`
 /// is the name of an input and its value: one number for all elements, or one per element with commas between.
@@ -39,7 +33,10 @@ pub fn fix(
 ) -> Result<()> {
     output::check(output, &inputs::of_models(std::slice::from_ref(model)))?;
     let read = model.read()?;
-    let [fault, hint] = REFUSED;
+    let (fault, hint) = (
+        "inputs of a joint model cannot be set",
+        "set those of the original models, and merge what this writes",
+    );
     let fixed = check_plain(&read, fault, hint).and_then(|()| check_sizes(&read));
     let fixed = fixed.in_model(model.shown().display()).and_then(|()| fix_inputs(read, values))?;
     progress.check()?;

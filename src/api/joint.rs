@@ -150,17 +150,8 @@ impl Joint {
     ///
     /// # Errors
     /// As [`Joint::extract`].
-    pub fn extract_bytes(&self, task: &str) -> Result<Vec<u8>> {
-        onnx::encode(&self.task(task, &Silent)?)
-    }
-
-    /// Warns where another program has changed the operators of the file: tasks are taken out as they were merged.
-    ///
-    /// # Errors
-    /// Those of reading it.
-    pub fn warn_of_changes(&self, progress: &dyn Progress) -> Result<()> {
-        self.remark(&onnx::load(&self.path)?, progress);
-        Ok(())
+    pub fn extract_bytes(&self, task: &str, progress: &dyn Progress) -> Result<Vec<u8>> {
+        onnx::encode(&self.task(task, progress)?)
     }
 
     /// Writes one model per task into a folder. All models read their weights from one common file.
@@ -209,14 +200,7 @@ impl Joint {
 
     fn restore(&self, progress: &dyn Progress) -> Result<JointModel> {
         let model = onnx::load(&self.path)?;
-        self.remark(&model, progress);
-        emit::restore(&model).in_model(self.path.display())
-    }
-
-    fn remark(&self, model: &Model, progress: &dyn Progress) {
-        if let Some(remark) = rewritten::remark(model) {
-            progress.warn(&format!("{}: {remark}", self.path.display()));
-        }
+        rewritten::restore(&model, &self.path, progress)
     }
 }
 

@@ -167,9 +167,9 @@ pub(crate) fn load_parts(inputs: &[ModelInput], names: &[String]) -> Result<ToMe
             continue;
         }
         let joint = emit::restore(&loaded.model).in_model(loaded.path.display())?;
+        let mut note = rewritten::remark(&loaded.model).map(str::to_owned);
         for task in 0..joint.tasks().len() {
-            let note = rewritten::remark(&loaded.model).filter(|_| task == 0).map(str::to_owned);
-            tasks.push(Loaded { note, ..of_joint(&joint, task, &loaded)? });
+            tasks.push(Loaded { note: note.take(), ..of_joint(&joint, task, &loaded)? });
         }
         joints.push(Some(joint));
     }

@@ -16,10 +16,6 @@ use crate::progress::Progress;
 use crate::prune as surgeon;
 use crate::report::PruneReport;
 
-/// What is not done to joint models, and the next step.
-const REFUSED: [&str; 2] =
-    ["a joint model cannot be pruned", "prune the original models, and merge the pruned ones"];
-
 /// Prunes a model: sets a part of each layer's weights to zero, and fits the others to the layer's
 /// original pre-activations. There is no training.
 ///
@@ -47,7 +43,8 @@ pub fn prune(
     let models = std::slice::from_ref(model);
     output::check(output, &[inputs::of_models(models), inputs::of_samples(given)].concat())?;
     let mut loaded = models::load(models, &[])?;
-    let [fault, hint] = REFUSED;
+    let (fault, hint) =
+        ("a joint model cannot be pruned", "prune the original models, and merge the pruned ones");
     loaded.iter().try_for_each(|one| check_plain(&one.model, fault, hint).in_model(&one.name))?;
     let backend = options.runtime.open(progress)?;
     let limit = if given.is_synthetic() { SYNTHETIC_SAMPLES } else { options.limit };

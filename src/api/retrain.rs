@@ -11,7 +11,7 @@ use super::verify::SAMPLES as VERIFIED_SAMPLES;
 use super::{TOOL, inputs, output, rewritten};
 use crate::calib::data::Dataset;
 use crate::emit::{self, emit_like};
-use crate::error::{Context, Error, ErrorKind, Hint, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::ir::Model;
 use crate::mtz::joint::{JointModel, Task};
 use crate::onnx::{self, Draft, SaveOptions};
@@ -174,10 +174,7 @@ impl Retrainer {
 
     /// The task nets of the joint model in the `file`.
     pub(super) fn restore(&self, file: &Model, progress: &dyn Progress) -> Result<JointModel> {
-        if let Some(remark) = rewritten::remark(file) {
-            progress.warn(&format!("{}: {remark}", self.joint.display()));
-        }
-        emit::restore(file).in_model(self.joint.display())
+        rewritten::restore(file, &self.joint, progress)
     }
 
     /// Trains the joint model, and returns what it was trained with.

@@ -1,5 +1,6 @@
 //! Finds the free memory of the machine.
 
+use std::collections::TryReserveError;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,21 @@ const DEFAULT: u64 = 4 << 30;
 /// The default memory limit: half of the free memory.
 pub(crate) fn default() -> u64 {
     room().map_or(DEFAULT, |free| free / 2)
+}
+
+/// Reserves so many blocks of `size` bytes at once, and gives them back.
+///
+/// # Errors
+/// If there is too little memory.
+pub(crate) fn try_blocks(count: usize, size: usize) -> Result<(), TryReserveError> {
+    let mut blocks: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..count {
+        let mut block = Vec::new();
+        block.try_reserve_exact(size)?;
+        // What is not kept might not be reserved at all.
+        blocks.push(std::hint::black_box(block));
+    }
+    Ok(())
 }
 
 /// Free bytes, as far as the system reports them.

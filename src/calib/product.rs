@@ -13,6 +13,7 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, LinalgScalar, Slice, Zip, s};
 
+use super::memory;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::naming::counted;
 
@@ -50,23 +51,16 @@ pub(crate) fn check_buffers() -> Result<()> {
 
 /// Reserves so many buffers at once, and gives them back.
 fn find_buffers(count: usize, size: usize) -> Result<()> {
-    let mut buffers: Vec<Vec<u8>> = Vec::new();
-    for _ in 0..count {
-        let mut buffer = Vec::new();
-        buffer.try_reserve_exact(size).map_err(|e| {
-            let message = format!(
-                "matrix products on {} find no memory for buffers of {} MiB each",
-                counted(count, "thread"),
-                size >> 20
-            );
-            Error::new(ErrorKind::Memory, message)
-                .because(e)
-                .hint(Hint::from("allow more memory, or fewer ").option("threads"))
-        })?;
-        // What is not kept might not be reserved at all.
-        buffers.push(std::hint::black_box(buffer));
-    }
-    Ok(())
+    memory::try_blocks(count, size).map_err(|e| {
+        let message = format!(
+            "matrix products on {} find no memory for buffers of {} MiB each",
+            counted(count, "thread"),
+            size >> 20
+        );
+        Error::new(ErrorKind::Memory, message)
+            .because(e)
+            .hint(Hint::from("allow more memory, or fewer ").option("threads"))
+    })
 }
 
 /// Keeps OpenBLAS on the calling thread from now on, in the whole process.

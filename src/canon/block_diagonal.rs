@@ -79,10 +79,10 @@ impl BlockDiagonal {
             && depth == group + 1
             && from.len() <= MOST_AXES
             && from.get(group)? == &Dim::Known(blocks.groups * blocks.inputs)
-            && are_alike(&shape(graph, cut.parts)?, &spliced(&from, group, &parts));
+            && Dim::are_surely(&shape(graph, cut.parts)?, &spliced(&from, group, &parts));
         let output = joined(graph, readers, graph.node(id).output(0)?, cut.places)?;
         let joint = [Dim::Known(blocks.groups * blocks.outputs)];
-        let is_joined = are_alike(&shape(graph, output)?, &spliced(&from, group, &joint));
+        let is_joined = Dim::are_surely(&shape(graph, output)?, &spliced(&from, group, &joint));
         let own = BlockDiagonal { blocks, data: cut.data, axis: group, output };
         (is_cut && is_joined).then_some(own)
     }
@@ -200,10 +200,6 @@ fn transposed(graph: &mut Graph, name: &str, value: ValueId, perm: &[usize]) -> 
 fn spliced(from: &[Dim], axis: usize, extents: &[Dim]) -> Vec<Dim> {
     let behind = from.get(axis + 1..).unwrap_or_default();
     [from.get(..axis).unwrap_or_default(), extents, behind].concat()
-}
-
-fn are_alike(a: &[Dim], b: &[Dim]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_surely(b))
 }
 
 #[cfg(test)]

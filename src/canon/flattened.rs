@@ -212,7 +212,7 @@ fn is_view(node: &Node) -> bool {
 }
 
 /// Whether a node is a `Gemm` in the form that layers have.
-fn is_layer(graph: &Graph, node: &Node) -> bool {
+pub(super) fn is_layer(graph: &Graph, node: &Node) -> bool {
     let weight = node.input(1).and_then(|value| graph.initializer(value));
     let bias = node.input(2).map(|value| graph.initializer(value));
     let is_weight = |w: &Tensor| {

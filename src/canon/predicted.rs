@@ -7,6 +7,7 @@
 use crate::error::Result;
 use crate::ir::{Attribute, Consumers, Graph, Model, NodeId, ValueId};
 
+use super::flattened::is_layer;
 use super::types::shape;
 use super::{CanonOptions, rewire};
 
@@ -56,16 +57,11 @@ impl Matrix {
 /// Whether a node is a layer in canonical form, with weights and a bias of floats.
 fn is_plain(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
-    let is_constant = |value: ValueId| {
-        let tensor = graph.initializer(value).filter(|tensor| tensor.dtype.is_float());
-        tensor.is_some() && graph.codes(value).is_none()
+    let is_plain = |slot: usize| {
+        let value = node.input(slot).filter(|value| graph.codes(*value).is_none());
+        value.and_then(|value| graph.initializer(value)).is_some_and(|t| t.dtype.is_float())
     };
-    let operands = [1, 2].into_iter().filter_map(|slot| node.input(slot));
-    node.is("Gemm")
-        && (node.int("transB", 0), node.int("transA", 0)) == (1, 0)
-        && (node.float("alpha", 1.0), node.float("beta", 1.0)) == (1.0, 1.0)
-        && operands.clone().count() == 2
-        && operands.into_iter().all(is_constant)
+    is_layer(graph, node) && [1, 2].into_iter().all(is_plain)
 }
 
 fn turned(graph: &mut Graph, readers: &Consumers, id: NodeId) -> Option<()> {

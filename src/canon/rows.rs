@@ -7,6 +7,7 @@
 use crate::error::Result;
 use crate::ir::{Attribute, Graph, Node, NodeId, Tensor, ValueId};
 
+use super::row_parts::row_axis;
 use super::{Canonical, rewire, settle};
 
 /// Splits each of these nodes into several layers.
@@ -32,11 +33,11 @@ fn split(graph: &mut Graph, id: NodeId, parts: &[Vec<usize>]) -> Option<()> {
     let output = addition.map_or(whole.output(0)?, |(_, _, output)| output);
     // Constants by input, with the axis of rows.
     let is_depthwise = whole.int("group", 1) != 1;
-    let in_first = whole.is("MatMul") || whole.is("ConvTranspose") && !is_depthwise;
+    let row_axis = row_axis(&whole, is_depthwise);
     let slots = whole.inputs.iter().enumerate().skip(1);
     let constants: Vec<(usize, ValueId, usize)> = slots
         .filter_map(|(slot, value)| Some((slot, (*value)?)))
-        .map(|(slot, value)| (slot, value, usize::from(slot == 1 && in_first)))
+        .map(|(slot, value)| (slot, value, if slot == 1 { row_axis } else { 0 }))
         .collect();
     if constants.iter().any(|(_, value, _)| graph.initializer(*value).is_none()) {
         return None;

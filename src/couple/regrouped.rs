@@ -5,7 +5,7 @@
 //! go on behind it.
 
 use super::trace::Tracer;
-use crate::ir::{NodeId, ValueId};
+use crate::ir::{Dim, NodeId, ValueId};
 use crate::ops::Flow;
 
 impl Tracer<'_> {
@@ -22,7 +22,7 @@ impl Tracer<'_> {
         let labels = self.labels[data.index()].as_ref().filter(|own| own.within.is_none())?;
         let shape = |value| self.graph.value(value).ty.as_ref()?.shape.as_ref();
         let (from, to) = (shape(data)?, shape(output)?);
-        let is_alike = from.len() == to.len() && from.iter().zip(to).all(|(a, b)| a.is_surely(b));
-        is_alike.then(|| Flow::whole_with("a normalisation over several channels", labels.clone()))
+        Dim::are_surely(from, to)
+            .then(|| Flow::whole_with("a normalisation over several channels", labels.clone()))
     }
 }

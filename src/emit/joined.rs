@@ -16,11 +16,14 @@ pub(super) fn join_layers(graph: &mut Graph, placed: &mut [Placed]) {
     let fixed: BTreeSet<ValueId> = fixed.map(|place| place.target).collect();
     for joined in canon::join_layers(graph, |constant| !fixed.contains(&constant)) {
         for (part, places) in joined.parts.iter().zip(&joined.places) {
-            // What is added to a block has the places of the block.
-            for place in placed.iter_mut().filter(|place| place.plus == Some(*part)) {
-                place.plus = Some(joined.whole);
-            }
-            for place in placed.iter_mut().filter(|place| place.target == *part) {
+            for place in placed.iter_mut() {
+                // What is added to a block has the places of the block.
+                if place.plus == Some(*part) {
+                    place.plus = Some(joined.whole);
+                }
+                if place.target != *part {
+                    continue;
+                }
                 let within = match &place.within {
                     Some((_, rows)) => rows.iter().map(|row| places[*row]).collect(),
                     None => places.clone(),

@@ -325,6 +325,11 @@ impl Dim {
     pub fn is_surely(&self, other: &Dim) -> bool {
         self == other && *self != Dim::Unknown
     }
+
+    /// Whether two shapes are surely equal.
+    pub fn are_surely(one: &[Dim], other: &[Dim]) -> bool {
+        one.len() == other.len() && one.iter().zip(other).all(|(a, b)| a.is_surely(b))
+    }
 }
 
 #[cfg(test)]

@@ -272,13 +272,11 @@ fn merged_in_front(from: &[Dim], to: &[Dim], labels: &Labels, width: usize) -> O
 /// them stay the same.
 fn merged(from: &[Dim], to: &[Dim], heads: usize) -> Option<usize> {
     let (before, behind) = (from.get(..heads)?, from.get(heads + 2..)?);
-    let are_same =
-        |a: &[Dim], b: &[Dim]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_surely(b));
-    if to.get(..heads).is_some_and(|to| are_same(before, to)) {
+    if to.get(..heads).is_some_and(|to| Dim::are_surely(before, to)) {
         return Some(heads);
     }
     let axis = to.len().checked_sub(behind.len() + 1)?;
-    if are_same(behind, to.get(axis + 1..)?) {
+    if Dim::are_surely(behind, to.get(axis + 1..)?) {
         return Some(axis);
     }
     let beside = |shape: &[Dim], kept: usize| [&shape[..heads], &shape[heads + kept..]].concat();

@@ -1,6 +1,5 @@
 //! Which runtime to use.
 
-use std::collections::TryReserveError;
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,12 +7,16 @@ use std::sync::Arc;
 
 #[cfg(feature = "cli")]
 use super::parse::choices;
+use crate::calib::memory;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::progress::Progress;
 use crate::runtime::{self, Backend, Device, RuntimeChoice};
 
 /// The built-in runtime.
 const TRACT: &str = "tract";
+
+/// Bytes of the stack of a thread, and of that of its signals.
+const STACK: usize = (2 << 20) + (64 << 10);
 
 /// The warning that tract computes in place of ONNX Runtime.
 fn without_ort() -> Hint {
@@ -109,7 +112,8 @@ impl RuntimeOptions {
                 .because(because)
                 .hint(Hint::from("allow more processes or memory, or fewer ").option("threads"))
         };
-        find_stacks(threads).map_err(|e| refused(e.into()))?;
+        // A thread that finds room for its stack but none for that of its signals ends the process.
+        memory::try_blocks(threads, STACK).map_err(|e| refused(e.into()))?;
         match rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
             Ok(()) => Ok(()),
             // The system refuses threads. Asking the pool for their number would end the process.
@@ -166,19 +170,4 @@ impl RuntimeOptions {
             threads: self.threads,
         }
     }
-}
-
-/// Reserves the stacks of so many threads at once, and gives them back. A thread that finds room for its stack but none
-/// for that of its signals ends the process.
-fn find_stacks(threads: usize) -> Result<(), TryReserveError> {
-    /// Bytes of the stack of a thread, and of that of its signals.
-    const STACK: usize = (2 << 20) + (64 << 10);
-    let mut stacks: Vec<Vec<u8>> = Vec::new();
-    for _ in 0..threads {
-        let mut stack = Vec::new();
-        stack.try_reserve_exact(STACK)?;
-        // What is not kept might not be reserved at all.
-        stacks.push(std::hint::black_box(stack));
-    }
-    Ok(())
 }

@@ -265,5 +265,5 @@ fn keeps_rows(view: &NodeView<'_>) -> bool {
         let ones = shape.iter().take_while(|dim| dim.known() == Some(1)).count();
         shape[ones.min(shape.len().saturating_sub(1))..].to_vec()
     });
-    from.len() == to.len() && from.iter().zip(&to).all(|(a, b)| a.is_surely(b))
+    Dim::are_surely(&from, &to)
 }

@@ -58,10 +58,7 @@ fn keeps(fed: &mut [Option<TensorType>], body: &Graph) -> bool {
     for (state, output) in fed.iter_mut().skip(FIRST_STATE).zip(body.outputs.iter().skip(1)) {
         let Some(shape) = state.as_ref().and_then(|ty| ty.shape.as_ref()) else { continue };
         let returned = super::shape(body, *output);
-        let same = |returned: Vec<Dim>| {
-            returned.len() == shape.len() && returned.iter().zip(shape).all(|(a, b)| a.is_surely(b))
-        };
-        if !returned.is_some_and(same) {
+        if !returned.is_some_and(|returned| Dim::are_surely(&returned, shape)) {
             forget(state);
             kept = false;
         }

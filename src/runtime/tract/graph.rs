@@ -45,11 +45,10 @@ pub(super) fn parse(source: ModelSource<'_>) -> Result<Parsed> {
         }
     };
     let proto = proto.map_err(failed)?;
-    let graph = proto
-        .graph
-        .as_ref()
-        .ok_or_else(|| Error::new(ErrorKind::Backend, "tract: these bytes hold no ONNX graph"))
-        .map_err(|error| error.hint("give the binary .onnx file"))?;
+    let graph = proto.graph.as_ref().ok_or_else(|| {
+        Error::new(ErrorKind::Backend, "tract: these bytes hold no ONNX graph")
+            .hint("give the binary .onnx file")
+    })?;
     if let Some(node) = unknown_operator(&onnx, graph) {
         // Nodes may be nameless; outputs are not.
         let name = Some(&node.name).filter(|name| !name.is_empty()).or(node.output.first());
